@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* Files and descriptors: complete reads and writes, durable replacement, trees that are never left through a link. */
+#ifndef BASE_IO_H
+#define BASE_IO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/cleanup.h"
+
+/* Reads until len bytes or end of file. Returns the bytes read, or -errno. */
+ssize_t io_read_full(int fd, void *buf, size_t len);
+/* As io_read_full at a file offset. */
+ssize_t io_pread_full(int fd, void *buf, size_t len, off_t off);
+/* Writes all of buf. Returns 0 or -errno. */
+int io_write_full(int fd, const void *buf, size_t len);
+int io_pwrite_full(int fd, const void *buf, size_t len, off_t off);
+
+int io_set_nonblock(int fd, bool on);
+int io_set_cloexec(int fd, bool on);
+
+/*
+ * Reads a regular file below dirfd (AT_FDCWD allowed) of at most max bytes; the result has a NUL after it
+ * that is not counted. Returns 0, -EFBIG when longer than max, or -errno. *ret is malloc'd.
+ */
+int io_read_file_at(int dirfd, const char *path, size_t max, char **ret, size_t *ret_len);
+/* Replaces a file durably: temporary beside it, fsync, rename, fsync of the folder. Returns 0 or -errno. */
+int io_write_file_at(int dirfd, const char *path, const void *buf, size_t len, mode_t mode);
+
+/* Opens (and with create makes, mode 0700) a directory below dirfd, not following a final link. fd or -errno. */
+int io_open_dir_at(int dirfd, const char *path, bool create);
+/* mkdir -p of an absolute or relative path with mode for new parts. Returns 0 or -errno. */
+int io_mkdir_p(const char *path, mode_t mode);
+/* Removes a file or whole tree below dirfd without following links or changing device. 0 also if absent. */
+int io_remove_tree_at(int dirfd, const char *path);
+int io_fsync_dir(int dirfd);
+
+/*
+ * Copies src to dst (both open regular files, dst empty): shared extents where the file system can,
+ * otherwise only the parts that hold data. dst gets src's length. Returns 0 or -errno.
+ */
+int io_copy_sparse(int src, int dst);
+
+/* printf into a malloc'd string; NULL when out of memory. */
+char *str_printf(const char *fmt, ...) PRINTF(1, 2);
+/* strdup that maps NULL to NULL. */
+char *str_dup(const char *s);
+/* Fills buf from the kernel's random source. Cannot fail. */
+void io_random(void *buf, size_t len);
+/* Writes 2*len lower-case hex digits and a NUL. */
+void hex_encode(char *dst, const void *src, size_t len);
+
+/* Time in nanoseconds: monotonic, and since the epoch. */
+uint64_t time_mono_ns(void);
+int64_t time_real_ns(void);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* Numbers as people write them. All parsers take the whole string, check overflow and return 0 or -EINVAL/-ERANGE. */
+#ifndef BASE_UNITS_H
+#define BASE_UNITS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+int parse_u64(const char *s, uint64_t max, uint64_t *ret);
+/* "512m", "1g", "64KiB", "10": bytes, binary multiples as in Docker. */
+int parse_size(const char *s, uint64_t *ret_bytes);
+/* "10s", "1m30s", "500ms", "2h"; a bare number is seconds. */
+int parse_duration_ns(const char *s, uint64_t *ret_ns);
+/* "SIGTERM", "TERM", "15" in any case, SIGRTMIN+n included. */
+int parse_signal(const char *s, int *ret);
+
+/* "4.19MB": decimal multiples, as Docker prints sizes. buf of at least 16 bytes. Returns buf. */
+char *format_size(char *buf, size_t size, uint64_t bytes);
+/* "Less than a second", "5 seconds", "About a minute", "3 hours", as Docker prints ages. */
+char *format_duration_human(char *buf, size_t size, int64_t ns);
+/* RFC 3339 with nanoseconds in UTC. buf of at least 40 bytes. Returns buf. */
+char *format_time_rfc3339(char *buf, size_t size, int64_t real_ns);
+
+#endif

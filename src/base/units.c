@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/units.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+
+/* Takes decimal digits off *s. Returns 0, -EINVAL for none, -ERANGE. */
+static int take_digits(const char **s, uint64_t *ret)
+{
+	uint64_t v = 0;
+	const char *p = *s;
+
+	if (!isdigit((unsigned char)*p))
+		return -EINVAL;
+	for (; isdigit((unsigned char)*p); p++) {
+		if (__builtin_mul_overflow(v, (uint64_t)10, &v) || __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
+			return -ERANGE;
+	}
+	*s = p;
+	*ret = v;
+	return 0;
+}
+
+int parse_u64(const char *s, uint64_t max, uint64_t *ret)
+{
+	uint64_t v;
+	int r = take_digits(&s, &v);
+	if (r < 0)
+		return r;
+	if (*s)
+		return -EINVAL;
+	if (v > max)
+		return -ERANGE;
+	*ret = v;
+	return 0;
+}
+
+/*
+ * Takes "12" or "12.34" off *s as value * unit, truncated. Digits of the fraction beyond what fits are ignored.
+ */
+static int take_scaled(const char **s, uint64_t unit_of_number(const char **), uint64_t *ret)
+{
+	uint64_t whole, frac = 0, scale = 1;
+	int r = take_digits(s, &whole);
+	if (r < 0)
+		return r;
+	if (**s == '.') {
+		(*s)++;
+		if (!isdigit((unsigned char)**s))
+			return -EINVAL;
+		for (; isdigit((unsigned char)**s); (*s)++) {
+			if (scale < 1000000000) {
+				frac = frac * 10 + (uint64_t)(**s - '0');
+				scale *= 10;
+			}
+		}
+	}
+	uint64_t unit = unit_of_number(s);
+	if (unit == 0)
+		return -EINVAL;
+	unsigned __int128 v = (unsigned __int128)whole * unit + (unsigned __int128)frac * unit / scale;
+	if (v > UINT64_MAX)
+		return -ERANGE;
+	*ret = (uint64_t)v;
+	return 0;
+}
+
+static uint64_t size_unit(const char **s)
+{
+	static const char letters[] = "bkmgtp";
+	uint64_t unit = 1;
+
+	if (**s == '\0')
+		return 1;
+	const char *at = strchr(letters, tolower((unsigned char)**s));
+	if (!at)
+		return 0;
+	unit <<= 10 * (at - letters);
+	(*s)++;
+	if (unit > 1) { /* "k", "kb", "kib" are the same, as in Docker */
+		if (tolower((unsigned char)**s) == 'i' && tolower((unsigned char)(*s)[1]) == 'b')
+			*s += 2;
+		else if (tolower((unsigned char)**s) == 'b')
+			(*s)++;
+	}
+	return unit;
+}
+
+int parse_size(const char *s, uint64_t *ret_bytes)
+{
+	uint64_t v;
+	int r = take_scaled(&s, size_unit, &v);
+	if (r < 0)
+		return r;
+	if (*s)
+		return -EINVAL;
+	*ret_bytes = v;
+	return 0;
+}
+
+static uint64_t duration_unit(const char **s)
+{
+	static const struct {
+		const char *name;
+		uint64_t ns;
+	} units[] = {{"ns", 1}, {"us", 1000}, {"ms", 1000000}, {"s", 1000000000}, {"m", 60000000000}, {"h", 3600000000000}};
+
+	if (**s == '\0')
+		return 1000000000;
+	for (size_t i = 0; i < ARRAY_LEN(units); i++) {
+		size_t n = strlen(units[i].name);
+		if (strncmp(*s, units[i].name, n) == 0 && !isalpha((unsigned char)(*s)[n])) {
+			*s += n;
+			return units[i].ns;
+		}
+	}
+	return 0;
+}
+
+int parse_duration_ns(const char *s, uint64_t *ret_ns)
+{
+	uint64_t sum = 0;
+
+	do {
+		uint64_t part;
+		int r = take_scaled(&s, duration_unit, &part);
+		if (r < 0)
+			return r;
+		if (__builtin_add_overflow(sum, part, &sum))
+			return -ERANGE;
+	} while (*s);
+	*ret_ns = sum;
+	return 0;
+}
+
+int parse_signal(const char *s, int *ret)
+{
+	uint64_t v;
+
+	if (isdigit((unsigned char)*s)) {
+		int r = parse_u64(s, (uint64_t)SIGRTMAX, &v);
+		if (r < 0 || v == 0)
+			return r < 0 ? r : -ERANGE;
+		*ret = (int)v;
+		return 0;
+	}
+	if (strncasecmp(s, "SIG", 3) == 0)
+		s += 3;
+	for (int sig = 1; sig < SIGRTMIN; sig++) {
+		const char *name = sigabbrev_np(sig);
+		if (name && strcasecmp(name, s) == 0) {
+			*ret = sig;
+			return 0;
+		}
+	}
+	if (strncasecmp(s, "RTMIN", 5) == 0) {
+		v = 0;
+		int r = s[5] == '\0' ? 0 : s[5] == '+' ? parse_u64(s + 6, (uint64_t)(SIGRTMAX - SIGRTMIN), &v) : -EINVAL;
+		if (r < 0)
+			return r;
+		*ret = SIGRTMIN + (int)v;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+char *format_size(char *buf, size_t size, uint64_t bytes)
+{
+	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+	double v = (double)bytes;
+	size_t u = 0;
+
+	while (v >= 1000.0 && u + 1 < ARRAY_LEN(units)) {
+		v /= 1000.0;
+		u++;
+	}
+	/* Docker prints three significant digits at most, without trailing zeros: 4.19MB, 614MB, 1.5GB. */
+	snprintf(buf, size, "%.3g%s", v, units[u]);
+	if (v >= 1000.0 || (v >= 999.5 && u + 1 < ARRAY_LEN(units)))
+		snprintf(buf, size, "%.0f%s", v, units[u]);
+	return buf;
+}
+
+char *format_duration_human(char *buf, size_t size, int64_t ns)
+{
+	int64_t s = ns / 1000000000, h = (s + 1800) / 3600; /* Docker rounds hours, and days and longer follow from them */
+
+	if (s < 1)
+		snprintf(buf, size, "Less than a second");
+	else if (s == 1)
+		snprintf(buf, size, "1 second");
+	else if (s < 60)
+		snprintf(buf, size, "%lld seconds", (long long)s);
+	else if (s < 120)
+		snprintf(buf, size, "About a minute");
+	else if (s < 3600)
+		snprintf(buf, size, "%lld minutes", (long long)(s / 60));
+	else if (s / 60 < 90)
+		snprintf(buf, size, "About an hour");
+	else if (h < 48)
+		snprintf(buf, size, "%lld hours", (long long)h);
+	else if (h < 24 * 14)
+		snprintf(buf, size, "%lld days", (long long)(h / 24));
+	else if (h < 24 * 60)
+		snprintf(buf, size, "%lld weeks", (long long)(h / 24 / 7));
+	else if (h < 24 * 365 * 2)
+		snprintf(buf, size, "%lld months", (long long)(h / 24 / 30));
+	else
+		snprintf(buf, size, "%lld years", (long long)(s / 86400 / 365));
+	return buf;
+}
+
+char *format_time_rfc3339(char *buf, size_t size, int64_t real_ns)
+{
+	int64_t sec = real_ns / 1000000000, frac = real_ns % 1000000000;
+	if (frac < 0) {
+		frac += 1000000000;
+		sec--;
+	}
+	time_t t = (time_t)sec;
+	struct tm tm;
+	char date[32];
+	if (!gmtime_r(&t, &tm) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+		snprintf(date, sizeof(date), "0001-01-01T00:00:00");
+	snprintf(buf, size, "%s.%09lldZ", date, (long long)frac);
+	return buf;
+}
