@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The vsock device: stream sockets between guest and host (virtio 1.2 section 5.10).
+ *
+ * Host side: inside one folder (an O_PATH or ordinary directory descriptor),
+ *   `vsock.sock`        is listened on by the device. A client writes "CONNECT <port>\n" and reads
+ *                       "OK <host port>\n", after which the stream is the guest's; refused: the device
+ * closes. `vsock.sock_<port>` is connected to by the device when the guest connects to (CID 2, port). Sockets
+ * are bound and reached through /proc/self/fd, so the folder's path may have any length.
+ */
+#ifndef VIRTIO_VSOCK_H
+#define VIRTIO_VSOCK_H
+
+#include "base/loop.h"
+
+struct vsock_dev;
+struct vhost_user;
+
+#define VSOCK_GUEST_CID 3
+
+/* dirfd is borrowed and must outlive the device. Returns 0 or -errno. */
+int vsock_new(struct loop *loop, int dirfd, struct vsock_dev **ret);
+void vsock_free(struct vsock_dev *v);
+DEFINE_CLEANUP(struct vsock_dev *, vsock_free)
+
+/*
+ * Serves the device to QEMU over a connected vhost-user socket (fd is consumed, also on failure).
+ * on_gone is called once when the front end disconnected or broke the protocol (reason is a short static
+ * text).
+ */
+int vsock_serve_vhost_user(struct vsock_dev *v, int fd, void (*on_gone)(void *data, const char *reason),
+	void *data, struct vhost_user **ret);
+void vhost_user_free(struct vhost_user *u);
+DEFINE_CLEANUP(struct vhost_user *, vhost_user_free)
+
+#endif
