@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+#include "image-archive.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/io.h"
+#include "tar.h"
+#include "tree.h"
+
+static const char *const documents[] = {"index.json", "manifest.json", "oci-layout"};
+
+void oci_archive_done(struct oci_archive *a)
+{
+	for (size_t i = 0; i < a->n; i++) {
+		free(a->items[i].name);
+		free(a->items[i].alias);
+		free(a->items[i].doc);
+		oci_spool_free(a->items[i].spool);
+	}
+	free(a->items);
+	*a = (struct oci_archive){0};
+}
+
+static struct oci_item *add_item(struct oci_archive *a, const char *name, struct err *e)
+{
+	if (a->n == OCI_ARCHIVE_ENTRIES_MAX) {
+		err_set(e, -E2BIG, "the archive has more than %d entries", OCI_ARCHIVE_ENTRIES_MAX);
+		return NULL;
+	}
+	if (a->n == a->cap) {
+		size_t cap = a->cap ? a->cap * 2 : 64;
+		struct oci_item *v = realloc(a->items, cap * sizeof(*v));
+		if (!v) {
+			err_oom(e);
+			return NULL;
+		}
+		a->items = v;
+		a->cap = cap;
+	}
+	struct oci_item *it = &a->items[a->n];
+	*it = (struct oci_item){.name = strdup(name), .order = a->n};
+	if (!it->name) {
+		err_oom(e);
+		return NULL;
+	}
+	a->n++;
+	return it;
+}
+
+/* "blobs/ALG/HEX" to a digest; false for other names. */
+static bool blob_name(const char *name, char ret[OCI_DIGEST_MAX])
+{
+	const char *alg = name + strlen("blobs/");
+
+	if (strncmp(name, "blobs/", strlen("blobs/")) != 0 || strlen(alg) >= OCI_DIGEST_MAX)
+		return false;
+	strcpy(ret, alg);
+	char *slash = strchr(ret, '/');
+	if (slash)
+		*slash = ':';
+	return oci_digest_valid(ret);
+}
+
+static bool is_document(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(documents); i++)
+		if (strcmp(name, documents[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Metadata that Docker wrote per layer before 1.10 and still does; nothing refers to it. */
+static bool is_legacy(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return (slash && (strcmp(slash, "/json") == 0 || strcmp(slash, "/VERSION") == 0)) ||
+	       strcmp(name, "repositories") == 0;
+}
+
+static int read_document(struct oci_tar *t, struct oci_item *it, uint64_t size, struct err *e)
+{
+	const void *p;
+	size_t n;
+	uint64_t off;
+	int r;
+
+	if (size > OCI_JSON_MAX)
+		return err_set(e, -EFBIG, "it is larger than %u MiB", OCI_JSON_MAX >> 20);
+	it->doc = calloc(1, size + 1);
+	if (!it->doc)
+		return err_oom(e);
+	it->doc_len = size;
+	while ((r = oci_tar_data(t, &p, &n, &off, e)) > 0) {
+		if (n > size || off > size - n)
+			return err_set(e, -EBADMSG, "it is longer than it says");
+		if (n > 0)
+			memcpy(it->doc + off, p, n);
+	}
+	return r;
+}
+
+static int spool_content(struct oci_tar *t, struct oci_spool *sp, struct err *e)
+{
+	static const char zeros[4096];
+	const void *p;
+	size_t n;
+	uint64_t off;
+	int r;
+
+	while ((r = oci_tar_data(t, &p, &n, &off, e)) > 0) {
+		if (off < sp->size)
+			return err_set(e, -EBADMSG, "its parts are out of order");
+		while (sp->size < off) { /* an archive written with holes */
+			r = oci_spool_write(sp, zeros, MIN_OF(off - sp->size, sizeof(zeros)), e);
+			if (r < 0)
+				return r;
+		}
+		r = oci_spool_write(sp, p, n, e);
+		if (r < 0)
+			return r;
+	}
+	return r < 0 ? r : oci_spool_finish(sp, e);
+}
+
+static int read_blob(
+	struct oci_archive *a, struct oci_tar *t, struct oci_item *it, uint64_t size, struct err *e)
+{
+	bool named = blob_name(it->name, it->digest);
+
+	it->size = size;
+	if (named) {
+		CLEANUP_CLOSE int fd = oci_store_blob_open(a->store, it->digest, e);
+		struct stat st;
+		if (fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size == size)
+			return 0; /* what is there was verified; the archive's copy is passed over */
+		if (fd < 0 && fd != -ENOENT)
+			return fd;
+	}
+	int r = oci_spool_new(a->store, true, named ? it->digest : NULL, &it->spool, e);
+	if (r == 0)
+		r = spool_content(t, it->spool, e);
+	if (r < 0)
+		return r;
+	if (it->spool->size != size)
+		return err_set(e, -EBADMSG, "it is shorter than it says");
+	if (named && strcmp(it->digest, it->spool->digest) != 0)
+		return err_set(e, -EBADMSG, "its content has digest %s", it->spool->digest);
+	strcpy(it->digest, it->spool->digest);
+	return 0;
+}
+
+static int read_link(struct oci_archive *a, const char *name, const char *target, bool symlink, struct err *e)
+{
+	char joined[2 * OCI_TREE_PATH_MAX], clean[OCI_TREE_PATH_MAX];
+	const char *slash = symlink && *target != '/' ? strrchr(name, '/') : NULL;
+
+	/* A hard link names from the top, a symbolic link from where it is. */
+	int n = snprintf(joined, sizeof(joined), "%.*s/%s", slash ? (int)(slash - name) : 0, name, target);
+	if (n >= (int)sizeof(joined) || oci_path_clean(joined, clean, NULL) < 0)
+		return 0; /* leads nowhere, and is reported missing if something needs it */
+	struct oci_item *it = add_item(a, name, e);
+	if (!it)
+		return -ENOMEM;
+	it->alias = strdup(clean);
+	return it->alias ? 0 : err_oom(e);
+}
+
+static int read_entry(struct oci_archive *a, struct oci_tar *t, struct archive_entry *en, struct err *e)
+{
+	const struct libarchive *lib = t->lib;
+	const char *path = lib->archive_entry_pathname(en), *link = lib->archive_entry_hardlink(en);
+	char name[OCI_TREE_PATH_MAX];
+
+	if (!path || oci_path_clean(path, name, NULL) < 0 || !*name)
+		return 0;
+	if (link)
+		return read_link(a, name, link, false, e);
+	if (lib->archive_entry_filetype(en) == AE_IFLNK) {
+		link = lib->archive_entry_symlink(en);
+		return link ? read_link(a, name, link, true, e) : 0;
+	}
+	int64_t size = lib->archive_entry_size(en);
+	if (lib->archive_entry_filetype(en) != AE_IFREG || is_legacy(name) || size < 0)
+		return 0;
+	struct oci_item *it = add_item(a, name, e);
+	if (!it)
+		return -ENOMEM;
+	int r = is_document(name) ? read_document(t, it, (uint64_t)size, e)
+				  : read_blob(a, t, it, (uint64_t)size, e);
+	if (r < 0)
+		err_wrap(e, "archive entry \"%.200s\"", name);
+	return r;
+}
+
+/* By name; of entries with one name the last, which tar says replaces the others, first. */
+static int compare_items(const void *pa, const void *pb)
+{
+	const struct oci_item *a = pa, *b = pb;
+	int c = strcmp(a->name, b->name);
+
+	if (c != 0)
+		return c;
+	return a->order < b->order ? 1 : -1;
+}
+
+struct reading {
+	const struct oci_progress *progress;
+	int fd;
+	uint64_t done, total;
+};
+
+static ssize_t read_outer(void *data, void *buf, size_t n, struct err *e)
+{
+	struct reading *rd = data;
+	ssize_t k = oci_source_fd(&rd->fd, buf, n, e);
+
+	if (k > 0)
+		rd->done += (uint64_t)k;
+	if (k >= 0 && rd->progress && rd->progress->fn)
+		rd->progress->fn(rd->progress->data, "Reading archive", rd->done, rd->total);
+	return k;
+}
+
+int oci_archive_read(
+	struct oci_store *s, int fd, const struct oci_progress *p, struct oci_archive *ret, struct err *e)
+{
+	CLEANUP(oci_archive_done) struct oci_archive a = {.store = s};
+	CLEANUP(oci_stream_freep) struct oci_stream *stream = NULL;
+	struct reading rd = {.progress = p, .fd = fd};
+	struct oci_source src = {read_outer, &rd};
+	struct archive_entry *en;
+	struct oci_tar t;
+	struct stat st;
+
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		rd.total = (uint64_t)st.st_size;
+	int r = oci_stream_new("the archive", &src, NULL, 2 * OCI_UNPACKED_MAX, &stream, e);
+	if (r == 0)
+		r = oci_tar_open(&t, stream, e);
+	if (r < 0)
+		return r;
+	while ((r = oci_tar_next(&t, &en, e)) > 0) {
+		r = read_entry(&a, &t, en, e);
+		if (r < 0)
+			break;
+	}
+	oci_tar_close(&t);
+	if (r < 0)
+		return r;
+	if (a.n > 0)
+		qsort(a.items, a.n, sizeof(*a.items), compare_items);
+	*ret = a;
+	a = (struct oci_archive){0};
+	return 0;
+}
+
+struct oci_item *oci_archive_get(struct oci_archive *a, const char *name)
+{
+	char clean[OCI_TREE_PATH_MAX];
+
+	if (oci_path_clean(name, clean, NULL) < 0)
+		return NULL;
+	name = clean;
+	for (int hops = 0; hops <= OCI_ARCHIVE_ALIASES_MAX; hops++) {
+		size_t lo = 0, hi = a->n;
+		while (lo < hi) { /* the first that is not less: of equal names the one that counts */
+			size_t mid = lo + (hi - lo) / 2;
+			if (strcmp(a->items[mid].name, name) < 0)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		if (lo == a->n || strcmp(a->items[lo].name, name) != 0)
+			return NULL;
+		if (!a->items[lo].alias)
+			return &a->items[lo];
+		name = a->items[lo].alias;
+	}
+	return NULL;
+}
+
+int oci_archive_load_doc(struct oci_archive *a, const struct oci_item *it, const char *what, char **ret,
+	size_t *ret_n, struct err *e)
+{
+	CLEANUP_CLOSE int opened = -1;
+	int fd = it->spool ? it->spool->fd : -1;
+
+	if (it->size > OCI_JSON_MAX)
+		return err_set(e, -EFBIG, "%s is larger than %u MiB", what, OCI_JSON_MAX >> 20);
+	if (fd < 0)
+		fd = opened = oci_store_blob_open(a->store, it->digest, e);
+	if (fd < 0)
+		return fd == -ENOENT ? err_set(e, fd, "%s disappeared", what) : fd;
+	char *buf = malloc(it->size + 1);
+	if (!buf)
+		return err_oom(e);
+	ssize_t n = io_pread_full(fd, buf, it->size, 0);
+	if (n < 0 || (uint64_t)n != it->size) {
+		free(buf);
+		return n < 0 ? err_sys(e, (int)n, "cannot read %s", what)
+			     : err_set(e, -EIO, "%s is cut off", what);
+	}
+	buf[it->size] = '\0';
+	*ret = buf;
+	*ret_n = it->size;
+	return 0;
+}

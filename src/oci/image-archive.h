@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * THEORY OF OPERATION
+ *
+ * An image archive is a tar of either layout, or of both at once (Docker 25 and later):
+ *
+ *     OCI image layout   oci-layout, index.json, blobs/ALG/HEX
+ *     docker save        manifest.json: a list of { Config, RepoTags, Layers }, which name other entries
+ *
+ * It comes as a stream, and the documents that say what is what may come last. So every file is spooled into
+ * the store's tmp/ folder while it is hashed (archive-read.c), and only then are the images put together
+ * (archive-load.c), their disks built and everything entered. Entries' names are keys to look up, never
+ * paths.
+ */
+#ifndef OCI_ARCHIVE_H
+#define OCI_ARCHIVE_H
+
+#include "store.h"
+
+#define OCI_ARCHIVE_ENTRIES_MAX 65536
+#define OCI_ARCHIVE_ALIASES_MAX 8 /* links followed from one name to its content */
+
+struct oci_item {
+	char *name;
+	char *alias; /* a link: the name it stands for */
+	char *doc;   /* content of a document, NUL-terminated */
+	size_t doc_len;
+	struct oci_spool *spool; /* NULL if the store has the content already */
+	char digest[OCI_DIGEST_MAX];
+	uint64_t size;
+	size_t order;
+};
+
+struct oci_archive {
+	struct oci_store *store;
+	struct oci_item *items; /* sorted by name */
+	size_t n, cap;
+};
+
+/* Reads everything. progress may be NULL. */
+int oci_archive_read(
+	struct oci_store *s, int fd, const struct oci_progress *p, struct oci_archive *ret, struct err *e);
+void oci_archive_done(struct oci_archive *a);
+/* By name, through links; NULL if missing. */
+struct oci_item *oci_archive_get(struct oci_archive *a, const char *name);
+/* Content of a small item, malloc'd with a NUL behind. what names it in errors. */
+int oci_archive_load_doc(struct oci_archive *a, const struct oci_item *it, const char *what, char **ret,
+	size_t *ret_n, struct err *e);
+
+#endif

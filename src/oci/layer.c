@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+#include "layer.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "tar.h"
+
+#define PROGRESS_STEP (1u << 20) /* bytes */
+
+struct layer {
+	struct oci_erofs *w;
+	struct oci_tar tar;
+	void (*on_block)(void *data);
+	void *data;
+	uint64_t reported;
+};
+
+static void report(struct layer *l)
+{
+	uint64_t n = oci_stream_bytes_out(l->tar.stream);
+
+	if (l->on_block && n - l->reported >= PROGRESS_STEP) {
+		l->reported = n;
+		l->on_block(l->data);
+	}
+}
+
+static int read_xattrs(struct layer *l, struct archive_entry *en, struct oci_attr *a, struct err *e)
+{
+	const struct libarchive *lib = l->tar.lib;
+	const char *name;
+	const void *value;
+	size_t n;
+
+	lib->archive_entry_xattr_reset(en);
+	while (lib->archive_entry_xattr_next(en, &name, &value, &n) == ARCHIVE_OK) {
+		int r = name ? oci_erofs_xattr(&a->xattrs, &a->xattr_len, name, value, n, e) : 0;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* As Linux packs device numbers into 32 bits (new_encode_dev). */
+static int encode_device(uint64_t major, uint64_t minor, uint32_t *ret, struct err *e)
+{
+	if (major >= 1u << 12 || minor >= 1u << 20)
+		return err_set(e, -EINVAL, "device number %llu:%llu is out of range",
+			(unsigned long long)major, (unsigned long long)minor);
+	*ret = (uint32_t)((minor & 0xff) | major << 8 | (minor & ~(uint64_t)0xff) << 12);
+	return 0;
+}
+
+/*
+ * Text ACLs (SCHILY.acl.access) are not kept, as no container engine does; but libarchive lets them change
+ * the mode: the owning group's bits become those of its own entry. A mode's group bits are those of the mask.
+ */
+static uint16_t undo_acl(struct layer *l, struct archive_entry *en, uint16_t mode)
+{
+	int type, permset, tag, id;
+	const char *name;
+
+	if (l->tar.lib->archive_entry_acl_reset(en, ARCHIVE_ENTRY_ACL_TYPE_ACCESS) <= 3)
+		return mode;
+	while (l->tar.lib->archive_entry_acl_next(
+		       en, ARCHIVE_ENTRY_ACL_TYPE_ACCESS, &type, &permset, &tag, &id, &name) == ARCHIVE_OK)
+		if (tag == ARCHIVE_ENTRY_ACL_MASK)
+			return (uint16_t)((mode & ~070) | (permset & 7) << 3);
+	return mode;
+}
+
+static void set_mtime(struct layer *l, struct archive_entry *en, struct oci_attr *a)
+{
+	int64_t s = l->tar.lib->archive_entry_mtime(en), ns = l->tar.lib->archive_entry_mtime_nsec(en);
+
+	if (ns < 0 || ns >= 1000000000)
+		ns = 0;
+	/* libarchive reads "-1.25" as -1 and +0.25 seconds. */
+	if (s < 0 && ns > 0 && s > INT64_MIN) {
+		s--;
+		ns = 1000000000 - ns;
+	}
+	a->mtime_s = s;
+	a->mtime_ns = (uint32_t)ns;
+}
+
+static int read_attr(struct layer *l, struct archive_entry *en, struct oci_attr *a, struct err *e)
+{
+	const struct libarchive *lib = l->tar.lib;
+	int64_t uid = lib->archive_entry_uid(en), gid = lib->archive_entry_gid(en);
+
+	/* The highest ID means "no ID" to the kernel. */
+	if (uid < 0 || gid < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX)
+		return err_set(e, -EINVAL, "owner %lld:%lld is out of range", (long long)uid, (long long)gid);
+	a->uid = (uint32_t)uid;
+	a->gid = (uint32_t)gid;
+	set_mtime(l, en, a);
+	a->mode = undo_acl(l, en, lib->archive_entry_mode(en) & 07777);
+	switch (lib->archive_entry_filetype(en)) {
+	case AE_IFREG:
+		a->mode |= S_IFREG;
+		break;
+	case AE_IFDIR:
+		a->mode |= S_IFDIR;
+		break;
+	case AE_IFLNK:
+		a->mode |= S_IFLNK;
+		a->target = lib->archive_entry_symlink(en);
+		if (!a->target)
+			return err_set(e, -EBADMSG, "a symbolic link has no target");
+		break;
+	case AE_IFCHR:
+		a->mode |= S_IFCHR;
+		break;
+	case AE_IFBLK:
+		a->mode |= S_IFBLK;
+		break;
+	case AE_IFIFO:
+		a->mode |= S_IFIFO;
+		break;
+	case AE_IFSOCK:
+		a->mode |= S_IFSOCK;
+		break;
+	default:
+		return err_set(e, -EBADMSG, "unknown type of entry");
+	}
+	if (S_ISCHR(a->mode) || S_ISBLK(a->mode)) {
+		int r = encode_device((uint64_t)lib->archive_entry_rdevmajor(en),
+			(uint64_t)lib->archive_entry_rdevminor(en), &a->rdev, e);
+		if (r < 0)
+			return r;
+	}
+	return read_xattrs(l, en, a, e);
+}
+
+static int read_content(struct layer *l, struct oci_inode *i, uint64_t size, struct err *e)
+{
+	const void *p;
+	size_t n;
+	uint64_t off;
+	int r = oci_erofs_file_begin(l->w, i, size, e);
+
+	while (r == 0 && size > 0) {
+		r = oci_tar_data(&l->tar, &p, &n, &off, e);
+		if (r <= 0)
+			break;
+		r = oci_erofs_file_write(l->w, off, p, n, e);
+		report(l);
+	}
+	return r < 0 ? r : oci_erofs_file_end(l->w, e);
+}
+
+static int apply_entry(struct layer *l, struct archive_entry *en, const char *path, struct err *e)
+{
+	const struct libarchive *lib = l->tar.lib;
+	const char *hardlink = lib->archive_entry_hardlink(en);
+	struct oci_attr a = {0};
+	struct oci_inode *i = NULL;
+
+	if (hardlink)
+		return oci_tree_link(l->w->tree, path, hardlink, e);
+	int r = read_attr(l, en, &a, e);
+	if (r < 0) {
+		free(a.xattrs);
+		return r;
+	}
+	r = oci_tree_add(l->w->tree, path, &a, &i, e);
+	if (r < 0 || !i)
+		return r;
+	int64_t size = lib->archive_entry_size(en);
+	if (size < 0) {
+		/* No discard may see an inode whose content was never begun. */
+		i->size = 0;
+		return err_set(e, -EBADMSG, "a file has a negative size");
+	}
+	return read_content(l, i, (uint64_t)size, e);
+}
+
+static int apply_all(struct layer *l, struct err *e)
+{
+	struct archive_entry *en;
+	int r;
+
+	while ((r = oci_tar_next(&l->tar, &en, e)) > 0) {
+		const char *path = l->tar.lib->archive_entry_pathname(en);
+		if (!path)
+			return err_set(e, -EBADMSG, "damaged tar archive: an entry has no name");
+		r = apply_entry(l, en, path, e);
+		if (r < 0) {
+			err_wrap(e, "entry \"%.300s\"", path);
+			return r;
+		}
+		report(l);
+	}
+	return r;
+}
+
+int oci_layer_apply(
+	struct oci_erofs *w, struct oci_stream *s, void (*on_block)(void *data), void *data, struct err *e)
+{
+	struct layer l = {.w = w, .on_block = on_block, .data = data};
+	int r = oci_tar_open(&l.tar, s, e);
+
+	if (r < 0)
+		return r;
+	oci_tree_next_layer(w->tree);
+	r = apply_all(&l, e);
+	oci_tar_close(&l.tar);
+	/* A tar ends at its end mark; the digest covers whatever comes after that, too. */
+	return r < 0 ? r : oci_stream_drain(s, e);
+}

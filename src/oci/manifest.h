@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The JSON documents of an image: index, manifest and configuration, in OCI's and in Docker's (schema 2)
+ * spelling. All come from strangers: strict UTF-8, no duplicate keys, bounded size, depth and counts. The
+ * digests in them are checked to be canonical, so that whoever holds one of these structs may use them as
+ * file names.
+ */
+#ifndef OCI_MANIFEST_H
+#define OCI_MANIFEST_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "digest.h"
+#include "oci/oci.h"
+
+#define OCI_JSON_MAX	  (4u << 20) /* bytes of one document; the distribution specification's own limit */
+#define OCI_LAYERS_MAX	  512	     /* overlayfs itself stops at 500 */
+#define OCI_MANIFESTS_MAX 4096	     /* entries of an index */
+#define OCI_STRINGS_MAX	  16384	     /* entries of one list or map in a configuration */
+
+#define OCI_TYPE_INDEX	      "application/vnd.oci.image.index.v1+json"
+#define OCI_TYPE_MANIFEST     "application/vnd.oci.image.manifest.v1+json"
+#define OCI_TYPE_CONFIG	      "application/vnd.oci.image.config.v1+json"
+#define DOCKER_TYPE_LIST      "application/vnd.docker.distribution.manifest.list.v2+json"
+#define DOCKER_TYPE_MANIFEST  "application/vnd.docker.distribution.manifest.v2+json"
+#define DOCKER_TYPE_CONFIG    "application/vnd.docker.container.image.v1+json"
+#define DOCKER_TYPE_LAYER     "application/vnd.docker.image.rootfs.diff.tar"
+#define DOCKER_TYPE_LAYER_GZ  "application/vnd.docker.image.rootfs.diff.tar.gzip"
+#define DOCKER_TYPE_LAYER_ZST "application/vnd.docker.image.rootfs.diff.tar.zstd"
+
+struct oci_platform {
+	char *os, *arch, *variant; /* NULL when absent */
+};
+
+/* "linux/arm64/v8"; NULL: this host. Sets os and arch always. */
+int oci_platform_parse(const char *s, struct oci_platform *ret, struct err *e);
+void oci_platform_done(struct oci_platform *p);
+/* Whether software for `have` runs where `want` is asked for. */
+bool oci_platform_matches(const struct oci_platform *have, const struct oci_platform *want);
+/* "linux/amd64" into buf. Returns buf. */
+char *oci_platform_text(const struct oci_platform *p, char *buf, size_t size);
+
+struct oci_desc {
+	char *media_type; /* never NULL, may be empty */
+	char digest[OCI_DIGEST_MAX];
+	uint64_t size;
+	struct oci_platform platform;
+	char *name;	  /* annotation io.containerd.image.name, NULL when absent */
+	char *ref_name;	  /* annotation org.opencontainers.image.ref.name, NULL when absent */
+	bool attestation; /* describes another manifest, holds no image */
+};
+
+struct oci_index {
+	struct oci_desc *v;
+	size_t n;
+};
+struct oci_manifest {
+	struct oci_desc config;
+	struct oci_desc *layers; /* lowest first */
+	size_t n_layers;
+};
+struct oci_config {
+	struct oci_platform platform;
+	int64_t created_ns;
+	char (*diff_ids)[OCI_DIGEST_MAX]; /* lowest first */
+	size_t n_diff_ids;
+	char *exec_json; /* execution parameters only, for oci_config_exec */
+};
+
+enum oci_kind { OCI_KIND_INDEX, OCI_KIND_MANIFEST };
+
+/* The document (an object, or with array set an array), bounded, strict. what names it. *ret: a new
+ * reference. */
+int oci_json_parse_as(bool array, const char *what, const void *data, size_t n, json_t **ret, struct err *e);
+int oci_json_parse(const char *what, const void *data, size_t n, json_t **ret, struct err *e);
+/* RFC 3339 to nanoseconds since the epoch, 0 if invalid or beyond what fits. */
+int64_t oci_time_parse(const char *s);
+
+/*
+ * What a document is, by its media type or else its members; media_type as the transport told it, or NULL.
+ * Docker's schema 1 and anything that is no image is refused in words.
+ */
+int oci_kind_of(const void *data, size_t n, const char *media_type, enum oci_kind *ret, struct err *e);
+int oci_index_parse(const void *data, size_t n, struct oci_index *ret, struct err *e);
+void oci_index_done(struct oci_index *i);
+/* The entry for a platform; NULL with *e naming what there is. */
+const struct oci_desc *oci_index_select(
+	const struct oci_index *i, const struct oci_platform *want, struct err *e);
+int oci_manifest_parse(const void *data, size_t n, struct oci_manifest *ret, struct err *e);
+void oci_manifest_done(struct oci_manifest *m);
+int oci_config_parse(const void *data, size_t n, struct oci_config *ret, struct err *e);
+void oci_config_done(struct oci_config *c);
+/* Fills the execution parameters of *i from exec_json. */
+int oci_config_exec(const char *exec_json, struct oci_image *i, struct err *e);
+
+/* Chain ID of the first n layers (image-spec config.md, "Layer ChainID"); n > 0. */
+int oci_chain_id(const char (*diff_ids)[OCI_DIGEST_MAX], size_t n, char ret[OCI_DIGEST_MAX], struct err *e);
+
+#endif

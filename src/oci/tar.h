@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* Tar archives (ustar, pax, GNU) read from a stream through libarchive. */
+#ifndef OCI_TAR_H
+#define OCI_TAR_H
+
+#include <locale.h>
+
+#include "libs.h"
+#include "stream.h"
+
+struct oci_tar {
+	const struct libarchive *lib;
+	struct archive *a;
+	struct oci_stream *stream; /* the caller's */
+	struct err read_err;	   /* why the stream failed, when it did */
+	locale_t c_locale, old_locale;
+};
+
+/*
+ * Between open and close the calling thread runs in the C locale: there, and only there, libarchive hands out
+ * names as the bytes that are in the archive. In a UTF-8 locale it replaces what is not UTF-8 and composes
+ * the rest.
+ */
+int oci_tar_open(struct oci_tar *t, struct oci_stream *s, struct err *e);
+void oci_tar_close(struct oci_tar *t);
+
+/* 1 and the next entry, 0 at the end, -errno. */
+int oci_tar_next(struct oci_tar *t, struct archive_entry **ret, struct err *e);
+/* A piece of the entry's content, 1; 0 at its end; -errno. */
+int oci_tar_data(struct oci_tar *t, const void **ret, size_t *ret_n, uint64_t *ret_off, struct err *e);
+
+#endif
