@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: MIT */
+/* Creating, starting, removing and repairing boxes. The rules are in box/box.h. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "box/box.h"
+#include "config.h"
+#include "names.h"
+#include "run.h"
+
+enum { NAME_ATTEMPTS = 20 };
+
+static int insert(struct state *st, const struct box *b, const char *config, struct err *e)
+{
+	int r = state_begin(st, e);
+	if (r < 0)
+		return r;
+	r = state_exec(st, e,
+		"INSERT INTO boxes(id,name,image,image_id,manifest,disk,state,created,auto_remove,config)"
+		" VALUES(?,?,?,?,?,?,?,?,?,?)",
+		"sssssssiis", b->id, b->name, b->image, b->image_id, b->manifest, b->disk, box_state_name(b->state), b->created_ns,
+		(int64_t)b->config.auto_remove, config);
+	if (r == 0)
+		r = oci_ref_add(st, b->id, b->manifest, e);
+	return state_end(st, r, e);
+}
+
+static int insert_with_name(struct state *st, struct box *b, const char *name, struct err *e)
+{
+	CLEANUP_FREE char *config = box_config_to_json(&b->config);
+	if (!config)
+		return err_oom(e);
+	if (name) {
+		b->name = strdup(name);
+		int r = b->name ? insert(st, b, config, e) : err_oom(e);
+		if (r == -EEXIST) {
+			err_set(e, r, "the name \"%s\" is already in use by another box", name);
+			err_hint(e, "remove or rename that box, or choose another name");
+		}
+		return r;
+	}
+	for (unsigned attempt = 0;; attempt++) {
+		free(b->name);
+		b->name = box_make_name(attempt);
+		int r = b->name ? insert(st, b, config, e) : err_oom(e);
+		if (r != -EEXIST || attempt == NAME_ATTEMPTS)
+			return r;
+	}
+}
+
+int box_create(struct state *st, const struct oci_image *image, const char *image_ref, const char *disk,
+	const char *name, struct box_config *config, enum box_state state, struct box **ret, int *ret_lock_fd,
+	struct err *e)
+{
+	CLEANUP(box_freep) struct box *b = calloc(1, sizeof(*b));
+	uint8_t rnd[BOX_ID_LEN / 2];
+
+	if (!b || !(b->id = malloc(BOX_ID_LEN + 1)))
+		return err_oom(e);
+	do { /* a short ID that is all digits would be taken for a number by shells and tools */
+		io_random(rnd, sizeof(rnd));
+		hex_encode(b->id, rnd, sizeof(rnd));
+	} while (strspn(b->id, "0123456789") >= BOX_ID_SHORT_LEN);
+	b->image = strdup(image_ref);
+	b->image_id = strdup(image->id);
+	b->manifest = strdup(image->manifest);
+	b->disk = strdup(disk);
+	b->state = state;
+	b->created_ns = time_real_ns();
+	if (!config->hostname)
+		config->hostname = strndup(b->id, BOX_ID_SHORT_LEN);
+	if (!b->image || !b->image_id || !b->manifest || !b->disk || !config->hostname)
+		return err_oom(e);
+
+	CLEANUP_CLOSE int lock = -1;
+	int r = box_lock(st, b->id, &lock, e);
+	if (r < 0)
+		return r;
+	CLEANUP_CLOSE int dir = box_open_box_dir(st, b->id, true, e);
+	if (dir < 0) {
+		box_unlock(st, b->id, &lock);
+		return dir;
+	}
+	b->config = *config;
+	r = insert_with_name(st, b, name, e);
+	if (r < 0) {
+		b->config = (struct box_config){0}; /* still the caller's */
+		CLEANUP_FREE char *path = str_printf("boxes/%s", b->id);
+		if (path)
+			io_remove_tree_at(st->home_fd, path);
+		box_unlock(st, b->id, &lock);
+		return r;
+	}
+	*config = (struct box_config){0};
+	*ret = TAKE_PTR(b);
+	*ret_lock_fd = TAKE_FD(lock);
+	return 0;
+}
+
+char *box_find_asset(const char *name, struct err *e)
+{
+	CLEANUP_FREE char *self = proc_self_dir();
+	if (!self) {
+		err_oom(e);
+		return NULL;
+	}
+	/* Beside the program in a build tree; else PREFIX/lib/a3s-box or PREFIX/libexec/a3s-box, from bin or libexec/…. */
+	static const char *const places[] = {"%s/%s", "%s/../lib/a3s-box/%s", "%s/../libexec/a3s-box/%s",
+		"%s/../../lib/a3s-box/%s", "%s/../../libexec/a3s-box/%s"};
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		CLEANUP_FREE char *path = NULL;
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		if (asprintf(&path, places[i], self, name) < 0)
+			path = NULL;
+#pragma GCC diagnostic pop
+		if (path && access(path, R_OK) == 0)
+			return TAKE_PTR(path);
+	}
+	err_set(e, -ENOENT, "%s not found beside or below %s", name, self);
+	err_hint(e, "run \"make build\", or install a3s-box again");
+	return NULL;
+}
+
+int box_undo_start(struct state *st, const struct box *b, int *lock_fd, int status, const char *reason, struct err *e)
+{
+	if (b->config.auto_remove)
+		return box_remove_locked(st, b->id, lock_fd, e);
+	int r = box_set_start_failed(st, b->id, status, reason, e);
+	box_unlock(st, b->id, lock_fd);
+	return r;
+}
+
+static int spawn_supervisor(struct state *st, const struct box *b, int lock_fd, int *ret_conn, struct err *e)
+{
+	int pair[2];
+	CLEANUP_FREE char *shim = box_find_asset("a3s-box-shim", e);
+	if (!shim)
+		return e->code;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(e, -errno, "cannot start the supervisor");
+	CLEANUP_CLOSE int ours = pair[0];
+	CLEANUP_CLOSE int theirs = pair[1];
+	CLEANUP_CLOSE int dir = box_open_box_dir(st, b->id, true, e);
+	if (dir < 0)
+		return dir;
+	CLEANUP_CLOSE int log = openat(dir, "supervisor.log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (log < 0)
+		return err_sys(e, -errno, "cannot start the supervisor");
+
+	const char *argv[] = {"a3s-box-shim", b->id, NULL};
+	struct proc_fd fds[] = {{log, STDERR_FILENO}, {lock_fd, SUPERVISOR_LOCK_FD}, {theirs, SUPERVISOR_CLIENT_FD}};
+	struct proc_opts o = {.path = shim, .argv = argv, .fds = fds, .n_fds = ARRAY_LEN(fds), .new_session = true};
+	pid_t pid = proc_spawn(&o, NULL);
+	if (pid < 0)
+		return err_sys(e, pid, "cannot start the supervisor %s", shim);
+	*ret_conn = TAKE_FD(ours);
+	return 0;
+}
+
+int box_start(struct state *st, struct box *b, int *lock_fd, int *ret_conn, struct err *e)
+{
+	int r = spawn_supervisor(st, b, *lock_fd, ret_conn, e);
+	if (r < 0) {
+		struct err undo;
+		box_undo_start(st, b, lock_fd, 125, e->msg, &undo); /* what fails here is repaired by reconcile */
+		close_fd(lock_fd);
+		return r;
+	}
+	close_fd(lock_fd); /* its copy in the supervisor keeps the lock */
+	return 0;
+}
+
+int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err *e)
+{
+	/* Said first: a crash from here on leaves a record that reconcile finishes to remove. */
+	int r = state_exec(st, e, "UPDATE boxes SET state='removing' WHERE id=?1", "s", id);
+	if (r < 0)
+		return r;
+	CLEANUP_FREE char *path = str_printf("boxes/%s", id);
+	if (!path)
+		return err_oom(e);
+	r = io_remove_tree_at(st->home_fd, path);
+	if (r < 0)
+		return err_sys(e, r, "cannot remove %s/%s", st->home, path);
+	r = state_begin(st, e);
+	if (r < 0)
+		return r;
+	r = state_exec(st, e, "DELETE FROM boxes WHERE id=?1", "s", id);
+	if (r == 0)
+		r = oci_ref_drop(st, id, e);
+	r = state_end(st, r, e);
+	if (r == 0)
+		box_unlock(st, id, lock_fd);
+	return r;
+}
+
+/* The lock is held and its former owner is gone. */
+static int repair_locked(struct state *st, const char *id, int *lock, struct err *e)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
+	int r = state_prepare(st, &s, e, "SELECT state, auto_remove FROM boxes WHERE id=?1", "s", id);
+	if (r == 0)
+		r = state_step(st, s, e);
+	if (r < 0)
+		return r;
+	if (r == 0) { /* creation did not get to its record, or removal not to its end */
+		CLEANUP_FREE char *path = str_printf("boxes/%s", id);
+		r = path ? io_remove_tree_at(st->home_fd, path) : -ENOMEM;
+		if (r == 0)
+			box_unlock(st, id, lock);
+		return r;
+	}
+	const char *state = (const char *)sqlite3_column_text(s, 0);
+	bool auto_remove = sqlite3_column_int(s, 1), live = false, removing = strcmp(state, "removing") == 0;
+	for (enum box_state i = BOX_STARTING; i <= BOX_STOPPING; i++)
+		live |= strcmp(state, box_state_name(i)) == 0;
+	sqlite3_reset(s);
+	log_debug("box %s: its owner is gone, was %s", id, state ? state : "?");
+	if (live) {
+		r = box_set_exited(st, id, 137, "the supervisor died, and the machine with it", e);
+		if (r < 0)
+			return r;
+	}
+	if (removing || (live && auto_remove))
+		return box_remove_locked(st, id, lock, e);
+	box_unlock(st, id, lock);
+	return 0;
+}
+
+static int repair(struct state *st, const char *id, struct err *e)
+{
+	CLEANUP_CLOSE int lock = -1;
+	int r = box_lock(st, id, &lock, e);
+	if (r == -EBUSY)
+		return 0; /* has an owner */
+	return r < 0 ? r : repair_locked(st, id, &lock, e);
+}
+
+static bool is_box_id(const char *s)
+{
+	return strlen(s) == BOX_ID_LEN && strspn(s, "0123456789abcdef") == BOX_ID_LEN;
+}
+
+/* Collects IDs first: repairing changes the folder that is being read. */
+static int list_run_dir(struct state *st, struct strv *ids, struct err *e)
+{
+	int fd = io_open_dir_at(st->home_fd, "run", false);
+	if (fd == -ENOENT)
+		return 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		int r = fd < 0 ? fd : -errno;
+		if (fd >= 0)
+			close(fd);
+		return err_sys(e, r, "cannot read %s/run", st->home);
+	}
+	int r = 0;
+	for (struct dirent *de; r == 0 && (de = readdir(d));) {
+		if (is_box_id(de->d_name))
+			r = strv_push(ids, de->d_name);
+	}
+	closedir(d);
+	return r < 0 ? err_oom(e) : 0;
+}
+
+static int list_live_records(struct state *st, struct strv *ids, struct err *e)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
+	int r = state_prepare(
+		st, &s, e, "SELECT id FROM boxes WHERE state IN ('starting','running','stopping','removing')", "");
+	while (r >= 0 && (r = state_step(st, s, e)) > 0) {
+		if (strv_push(ids, (const char *)sqlite3_column_text(s, 0)) < 0)
+			return err_oom(e);
+	}
+	return r;
+}
+
+int box_reconcile(struct state *st, struct err *e)
+{
+	CLEANUP(strv_done) struct strv ids = {0};
+	int r = list_run_dir(st, &ids, e);
+	if (r == 0)
+		r = list_live_records(st, &ids, e); /* IDs may come twice: the second finds nothing to do */
+	for (size_t i = 0; r == 0 && i < ids.n; i++)
+		r = repair(st, ids.v[i], e);
+	return r;
+}

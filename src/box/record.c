@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/* Records of boxes in the state database. */
+#include <string.h>
+
+#include "base/io.h"
+#include "box/box.h"
+#include "config.h"
+#include "schema.h"
+
+#define COLUMNS                                                                                              \
+	"id,name,image,image_id,manifest,disk,state,exit_code,error,accel,created,started,finished,config"
+
+static const char *const state_names[] = {
+	[BOX_CREATED] = "created",
+	[BOX_STARTING] = "starting",
+	[BOX_RUNNING] = "running",
+	[BOX_STOPPING] = "stopping",
+	[BOX_EXITED] = "exited",
+	[BOX_REMOVING] = "removing",
+};
+
+const char *box_state_name(enum box_state s)
+{
+	return state_names[s];
+}
+
+void box_free(struct box *b)
+{
+	if (!b)
+		return;
+	free(b->id);
+	free(b->name);
+	free(b->image);
+	free(b->image_id);
+	free(b->manifest);
+	free(b->disk);
+	free(b->error);
+	free(b->accel);
+	box_config_done(&b->config);
+	free(b);
+}
+
+void box_list_free(struct box **list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		box_free(list[i]);
+	free(list);
+}
+
+int box_init(struct state *st, struct err *e)
+{
+	return state_exec(st, e, BOX_SCHEMA, "");
+}
+
+static int from_row(sqlite3_stmt *s, struct box **ret, struct err *e)
+{
+	CLEANUP(box_freep) struct box *b = calloc(1, sizeof(*b));
+	if (!b)
+		return err_oom(e);
+	const char *state = (const char *)sqlite3_column_text(s, 6), *config = (const char *)sqlite3_column_text(s, 13);
+	b->id = state_column_dup(s, 0);
+	b->name = state_column_dup(s, 1);
+	b->image = state_column_dup(s, 2);
+	b->image_id = state_column_dup(s, 3);
+	b->manifest = state_column_dup(s, 4);
+	b->disk = state_column_dup(s, 5);
+	b->exit_code = sqlite3_column_int(s, 7);
+	b->error = state_column_dup(s, 8);
+	b->accel = state_column_dup(s, 9);
+	b->created_ns = sqlite3_column_int64(s, 10);
+	b->started_ns = sqlite3_column_int64(s, 11);
+	b->finished_ns = sqlite3_column_int64(s, 12);
+	if (!b->id || !b->name || !b->image || !b->image_id || !b->manifest || !b->disk || !state || !config)
+		return err_oom(e);
+	bool known = false;
+	for (size_t i = 0; i < ARRAY_LEN(state_names); i++) {
+		if (strcmp(state, state_names[i]) == 0) {
+			b->state = (enum box_state)i;
+			known = true;
+		}
+	}
+	int r = known ? box_config_from_json(config, &b->config) : -EBADMSG;
+	if (r < 0)
+		return err_sys(e, r, "record of box %s", b->id);
+	*ret = TAKE_PTR(b);
+	return 0;
+}
+
+static int collect(struct state *st, sqlite3_stmt *s, struct box ***ret, size_t *ret_n, struct err *e)
+{
+	struct box **list = NULL;
+	size_t n = 0, cap = 0;
+	int r;
+
+	while ((r = state_step(st, s, e)) > 0) {
+		if (n == cap) {
+			cap = cap ? 2 * cap : 16;
+			struct box **bigger = realloc(list, cap * sizeof(struct box *));
+			if (!bigger) {
+				r = err_oom(e);
+				break;
+			}
+			list = bigger;
+		}
+		r = from_row(s, &list[n], e);
+		if (r < 0)
+			break;
+		n++;
+	}
+	if (r < 0) {
+		box_list_free(list, n);
+		return r;
+	}
+	*ret = list;
+	*ret_n = n;
+	return 0;
+}
+
+int box_list(struct state *st, bool all, struct box ***ret, size_t *ret_n, struct err *e)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
+	const char *sql = all ? "SELECT " COLUMNS " FROM boxes ORDER BY created DESC, id"
+			      : "SELECT " COLUMNS " FROM boxes WHERE state IN ('starting','running','stopping')"
+				" ORDER BY created DESC, id";
+	int r = state_prepare(st, &s, e, sql, "");
+	return r < 0 ? r : collect(st, s, ret, ret_n, e);
+}
+
+static bool is_hex(const char *s)
+{
+	return *s && strspn(s, "0123456789abcdef") == strlen(s);
+}
+
+static int ambiguous(const char *ref, struct box **list, size_t n, struct err *e)
+{
+	char names[512] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < n && used < sizeof(names) - 1; i++)
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%.*s (%s)", i ? ", " : "", BOX_ID_SHORT_LEN,
+			list[i]->id, list[i]->name);
+	return err_set(e, -EEXIST, "ambiguous box ID \"%s\": %s", ref, names);
+}
+
+int box_find(struct state *st, const char *ref, struct box **ret, struct err *e)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
+	struct box **list = NULL;
+	size_t n = 0;
+	int r;
+
+	/* An exact ID wins over a name, a name over a prefix, as in Docker. */
+	if (is_hex(ref) && strlen(ref) <= BOX_ID_LEN)
+		r = state_prepare(st, &s, e,
+			"SELECT " COLUMNS ", (id=?1)*2+(name=?1) AS exact FROM boxes"
+			" WHERE id=?1 OR name=?1 OR substr(id,1,length(?1))=?1 ORDER BY exact DESC LIMIT 10",
+			"s", ref);
+	else
+		r = state_prepare(st, &s, e, "SELECT " COLUMNS " FROM boxes WHERE name=?1", "s", ref);
+	if (r == 0)
+		r = collect(st, s, &list, &n, e);
+	if (r < 0)
+		return r;
+	if (n == 0) {
+		r = err_set(e, -ENOENT, "no such box: %s", ref);
+	} else if (n > 1 && strcmp(list[0]->id, ref) != 0 && strcmp(list[0]->name, ref) != 0) {
+		r = ambiguous(ref, list, n, e);
+	} else {
+		*ret = TAKE_PTR(list[0]);
+	}
+	box_list_free(list, n);
+	return r;
+}
+
+bool box_name_valid(const char *name)
+{
+	static const char first[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	static const char rest[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+	size_t n = strlen(name);
+	return n >= 1 && n <= BOX_NAME_MAX && strchr(first, name[0]) && strspn(name, rest) == n;
+}
+
+/* All record changes are guarded by the states they may come from: a violation is our own bug and said. */
+static int move(struct state *st, const char *id, const char *what, struct err *e)
+{
+	if (sqlite3_changes(st->db) == 1)
+		return 0;
+	return err_set(e, -ENOENT, "record of box %.*s: not in a state that allows %s", BOX_ID_SHORT_LEN, id, what);
+}
+
+int box_set_starting(struct state *st, const char *id, struct err *e)
+{
+	int r = state_exec(st, e,
+		"UPDATE boxes SET state='starting', error=NULL WHERE id=?1 AND state IN ('created','exited')", "s", id);
+	return r < 0 ? r : move(st, id, "starting", e);
+}
+
+int box_set_running(struct state *st, const char *id, const char *accel, struct err *e)
+{
+	int r = state_exec(st, e,
+		"UPDATE boxes SET state='running', accel=?2, started=?3, finished=0, exit_code=0"
+		" WHERE id=?1 AND state='starting'",
+		"ssi", id, accel, time_real_ns());
+	return r < 0 ? r : move(st, id, "running", e);
+}
+
+int box_set_stopping(struct state *st, const char *id, struct err *e)
+{
+	int r = state_exec(
+		st, e, "UPDATE boxes SET state='stopping' WHERE id=?1 AND state IN ('running','stopping')", "s", id);
+	return r < 0 ? r : move(st, id, "stopping", e);
+}
+
+int box_set_exited(struct state *st, const char *id, int exit_code, const char *error, struct err *e)
+{
+	int r = state_exec(st, e,
+		"UPDATE boxes SET state='exited', exit_code=?2, error=?3, finished=?4 WHERE id=?1"
+		" AND state IN ('starting','running','stopping')",
+		"sisi", id, (int64_t)exit_code, error, time_real_ns());
+	return r < 0 ? r : move(st, id, "exited", e);
+}
+
+int box_set_start_failed(struct state *st, const char *id, int exit_code, const char *error, struct err *e)
+{
+	int r = state_exec(st, e,
+		"UPDATE boxes SET state=CASE started WHEN 0 THEN 'created' ELSE 'exited' END, exit_code=?2, error=?3"
+		" WHERE id=?1 AND state='starting'",
+		"sis", id, (int64_t)exit_code, error);
+	return r < 0 ? r : move(st, id, "a failed start", e);
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/* The supervisor's connections with the guest. Whatever arrives here was written by an attacker. */
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "run.h"
+#include "supervisor.h"
+
+enum { HANDSHAKE_LINE_MAX = 32 };
+
+#define CONTROL_SOCKET RUN_VSOCK_SOCKET "_4088"
+_Static_assert(WIRE_PORT_CONTROL == 4088, "the socket's name says the port");
+
+static void send_config(struct supervisor *s)
+{
+	struct wire_config c = {.hostname = s->box->config.hostname, .real_ns = time_real_ns()};
+
+	io_random(c.entropy, sizeof(c.entropy));
+	wire_put_config(wire_conn_out(s->control), &c);
+	wire_conn_flush(s->control);
+	explicit_bzero(c.entropy, sizeof(c.entropy));
+}
+
+/* ---- session: the workload ---- */
+
+static int on_session_fail(struct supervisor *s, const struct wire_frame *f)
+{
+	CLEANUP_FREE char *text = NULL;
+	uint32_t status;
+	int r = wire_get_fail(f, &status, &text);
+	if (r < 0)
+		return r;
+	sup_start_failed(s, status == 126 || status == 127 ? (int)status : 125, text);
+	return 0;
+}
+
+static int on_session_frame(void *data, struct wire_conn *conn, const struct wire_frame *f)
+{
+	struct supervisor *s = data;
+	struct err e = {0};
+	uint32_t v = 0;
+	int r;
+
+	if (s->phase == SUP_LAUNCH) {
+		if (f->type == WIRE_FAIL)
+			return on_session_fail(s, f);
+		r = f->type == WIRE_STARTED ? wire_get_u32(f, &s->workload_pid) : -EBADMSG;
+		if (r < 0)
+			return r;
+		s->phase = SUP_RUNNING;
+		r = box_set_running(s->st, s->box->id, accel_name(s->accel), &e);
+		if (r == 0 && s->stopping)
+			r = box_set_stopping(s->st, s->box->id, &e);
+		if (r < 0) {
+			log_error("%s", e.msg);
+			sup_finish(s, 137, e.msg);
+			return 0;
+		}
+		sup_clients_started(s);
+		sup_clients_pump_stdin(s);
+		return 0;
+	}
+	if (s->phase != SUP_RUNNING)
+		return 0;
+	switch (f->type) {
+	case WIRE_STDOUT:
+	case WIRE_STDERR:
+		log_writer_put(&s->log, f->type == WIRE_STDERR, f->payload, f->len);
+		sup_clients_output(s, (enum wire_type)f->type, f->payload, f->len);
+		return 0;
+	case WIRE_STDIN_CREDIT:
+		r = wire_get_u32(f, &v);
+		if (r < 0 || v > WIRE_STDIN_WINDOW || s->guest_credit + v > WIRE_STDIN_WINDOW)
+			return -EBADMSG;
+		s->guest_credit += v;
+		sup_clients_pump_stdin(s);
+		return 0;
+	case WIRE_EXIT:
+		r = wire_get_u32(f, &v);
+		if (r < 0 || v > 255)
+			return -EBADMSG;
+		sup_workload_ended(s, (int)v);
+		return 0;
+	default:
+		return -EBADMSG;
+	}
+}
+
+static void on_session_end(void *data, struct wire_conn *conn, int error)
+{
+	struct supervisor *s = data;
+
+	wire_conn_free(TAKE_PTR(s->session));
+	if (s->phase == SUP_LAUNCH)
+		sup_start_failed(s, 125, "the guest refused to start the workload");
+	else if (s->phase == SUP_RUNNING)
+		sup_finish(s, 137, error == -EBADMSG ? "the guest broke the protocol" : "the guest ended the session");
+}
+
+static const struct wire_conn_ops session_ops = {.on_frame = on_session_frame, .on_end = on_session_end};
+
+static void start_workload(struct supervisor *s, int fd)
+{
+	int r = wire_conn_new(s->loop, fd, &session_ops, s, &s->session);
+	if (r == 0) {
+		s->box->config.process.main = true;
+		r = wire_put_process(wire_conn_out(s->session), &s->box->config.process);
+	}
+	if (r < 0) {
+		sup_start_failed(s, 125, r == -EMSGSIZE ? "command line and environment are too long" : strerror(-r));
+		return;
+	}
+	wire_conn_flush(s->session);
+}
+
+/* The device answers "OK <port>\n"; after that the stream is the guest's. */
+static void on_handshake(void *data, int fd, uint32_t events)
+{
+	struct supervisor *s = data;
+	char line[HANDSHAKE_LINE_MAX];
+
+	/* Look before taking, so that not a byte behind the line is lost. */
+	ssize_t n = recv(fd, line, sizeof(line), MSG_PEEK | MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	char *nl = n > 0 ? memchr(line, '\n', (size_t)n) : NULL;
+	if (n > 0 && n < (ssize_t)sizeof(line) && !nl)
+		return;
+	bool ok = nl && memcmp(line, "OK ", 3) == 0 && recv(fd, line, (size_t)(nl - line) + 1, 0) > 0;
+	loop_source_free(TAKE_PTR(s->handshake_io));
+	if (ok)
+		start_workload(s, TAKE_FD(s->handshake_fd));
+	else
+		sup_start_failed(s, 125, "the guest does not accept sessions");
+}
+
+static void open_session(struct supervisor *s)
+{
+	char line[HANDSHAKE_LINE_MAX];
+	int n = snprintf(line, sizeof(line), "CONNECT %u\n", WIRE_PORT_SESSION), r;
+
+	s->phase = SUP_LAUNCH;
+	s->handshake_fd = unix_connect_at(s->run_fd, RUN_VSOCK_SOCKET); /* our own listener: its backlog takes us at once */
+	r = s->handshake_fd;
+	if (r >= 0)
+		r = io_set_nonblock(s->handshake_fd, true);
+	if (r == 0)
+		r = io_write_full(s->handshake_fd, line, (size_t)n);
+	if (r == 0)
+		r = loop_add_io(s->loop, s->handshake_fd, EPOLLIN, on_handshake, s, &s->handshake_io);
+	if (r < 0)
+		sup_start_failed(s, 125, strerror(-r));
+}
+
+/* ---- control ---- */
+
+static int on_control_frame(void *data, struct wire_conn *conn, const struct wire_frame *f)
+{
+	struct supervisor *s = data;
+	struct wire_hello h;
+	CLEANUP_FREE char *text = NULL;
+	uint32_t status;
+	int r;
+
+	switch (f->type) {
+	case WIRE_HELLO:
+		if (s->phase != SUP_BOOT)
+			return -EBADMSG;
+		r = wire_get_hello(f, &h);
+		if (r < 0)
+			return r;
+		r = h.version == WIRE_VERSION ? 0 : -EPROTO;
+		wire_hello_done(&h);
+		if (r == 0)
+			send_config(s);
+		return r;
+	case WIRE_READY:
+		if (s->phase != SUP_BOOT)
+			return -EBADMSG;
+		open_session(s);
+		return 0;
+	case WIRE_FAIL:
+		r = wire_get_fail(f, &status, &text);
+		if (r < 0 || s->phase > SUP_LAUNCH)
+			return -EBADMSG;
+		sup_start_failed(s, 125, text);
+		return 0;
+	case WIRE_BYE:
+		if (s->phase == SUP_FLUSH)
+			sup_finish(s, s->exit_code, NULL);
+		return 0;
+	case WIRE_PONG:
+		return 0;
+	default:
+		return -EBADMSG;
+	}
+}
+
+static void on_control_end(void *data, struct wire_conn *conn, int error)
+{
+	struct supervisor *s = data;
+
+	wire_conn_free(TAKE_PTR(s->control));
+	if (s->phase <= SUP_LAUNCH)
+		sup_start_failed(s, 125,
+			error == -EBADMSG || error == -EPROTO ? "the guest broke the protocol" : "the guest went away while booting");
+	else if (s->phase == SUP_RUNNING)
+		sup_finish(s, 137, "the guest went away");
+	else if (s->phase == SUP_FLUSH)
+		sup_finish(s, s->exit_code, "the guest did not unmount its disk");
+}
+
+static const struct wire_conn_ops control_ops = {.on_frame = on_control_frame, .on_end = on_control_end};
+
+static void on_control_accept(void *data, int fd, uint32_t events)
+{
+	struct supervisor *s = data;
+	int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (conn < 0)
+		return;
+	/* One guest, one control connection, for life: the next can only be forged from inside. */
+	loop_source_free(TAKE_PTR(s->control_io));
+	close_fd(&s->control_listen_fd);
+	unlinkat(s->run_fd, CONTROL_SOCKET, 0);
+	int r = wire_conn_new(s->loop, conn, &control_ops, s, &s->control);
+	if (r < 0)
+		sup_start_failed(s, 125, strerror(-r));
+}
+
+int sup_guest_listen(struct supervisor *s, struct err *e)
+{
+	s->control_listen_fd = unix_listen_at(s->run_fd, CONTROL_SOCKET);
+	int r = s->control_listen_fd;
+	if (r >= 0)
+		r = loop_add_io(s->loop, s->control_listen_fd, EPOLLIN, on_control_accept, s, &s->control_io);
+	return r < 0 ? err_sys(e, r, "cannot listen for the guest") : 0;
+}
+
+void sup_guest_signal(struct supervisor *s, int sig)
+{
+	if (s->session) {
+		wire_put_u32(wire_conn_out(s->session), WIRE_SIGNAL, (uint32_t)sig);
+		wire_conn_flush(s->session);
+	}
+}
+
+void sup_guest_resize(struct supervisor *s, uint16_t rows, uint16_t cols)
+{
+	if (s->session) {
+		wire_put_resize(wire_conn_out(s->session), rows, cols);
+		wire_conn_flush(s->session);
+	} else { /* not started yet: it starts with the right size */
+		s->box->config.process.rows = rows;
+		s->box->config.process.cols = cols;
+	}
+}
+
+void sup_guest_throttle(struct supervisor *s, bool stop)
+{
+	if (s->session)
+		wire_conn_pause(s->session, stop);
+}
+
+void sup_guest_shutdown(struct supervisor *s)
+{
+	if (!s->control) {
+		sup_finish(s, s->exit_code, NULL);
+		return;
+	}
+	wire_put(wire_conn_out(s->control), WIRE_SHUTDOWN, NULL, 0);
+	wire_conn_flush(s->control);
+}
+
+void sup_guest_close(struct supervisor *s)
+{
+	wire_conn_free(TAKE_PTR(s->session));
+	wire_conn_free(TAKE_PTR(s->control));
+	loop_source_free(TAKE_PTR(s->handshake_io));
+	close_fd(&s->handshake_fd);
+	loop_source_free(TAKE_PTR(s->control_io));
+	close_fd(&s->control_listen_fd);
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The supervisor of one running box (private to this room).
+ *
+ * THEORY OF OPERATION
+ *
+ * One process, one thread, one event loop, for one run of one box. It serves the vsock device, is the parent of the
+ * machine, and stands between the guest and any number of clients:
+ *
+ *     machine --- console pipe -----------> console.log (bounded)
+ *     guest ----- control (port 4088) ----> sup-guest.c    configuration, readiness, shutdown
+ *     guest ----- session (port 4089) ----> sup-guest.c    the workload: output to the log and to clients
+ *     clients --- run/ID/ctl.sock --------> sup-client.c   attach, stop, signal, wait
+ *
+ * Phases only move forward:
+ *
+ *     BOOT      machine started; the guest connects, is configured, says READY
+ *     LAUNCH    the session is open, START sent
+ *     RUNNING   STARTED seen: the record says running (or stopping)
+ *     FLUSH     EXIT seen, all output passed on; the guest unmounts (skipped with --rm: the disk is thrown away)
+ *     DONE      machine gone, record final, lock given up; only clients that have not read everything keep us
+ *
+ * Back-pressure: when an attached client does not read, the session is not read, and the workload's write blocks.
+ * Everything the guest or a client sends is bounded by the frame limits of wire.h and the numbers below.
+ */
+#ifndef BOX_SUPERVISOR_H
+#define BOX_SUPERVISOR_H
+
+#include "base/loop.h"
+#include "box/box.h"
+#include "log.h"
+#include "machine/machine.h"
+#include "virtio/vsock.h"
+#include "wire/conn.h"
+
+#define SUP_CLIENTS_MAX	     256
+#define SUP_CLIENT_QUEUE_MAX (1u << 20) /* bytes waiting for a client before the workload is made to wait */
+#define SUP_BOOT_LIMIT_NS    300000000000ull /* from spawn to READY: an emulated host may run dozens of boots at once */
+#define SUP_FLUSH_LIMIT_NS   30000000000ull  /* for the guest to unmount */
+#define SUP_KILL_LIMIT_NS    10000000000ull  /* from SIGKILL to the workload's end, before the machine is ended */
+#define SUP_CONSOLE_MAX	     (1u << 20)	     /* bytes of console.log of one run */
+
+enum sup_phase { SUP_BOOT, SUP_LAUNCH, SUP_RUNNING, SUP_FLUSH, SUP_DONE };
+
+struct sup_client;
+
+struct supervisor {
+	struct state *st;
+	struct box *box;
+	struct loop *loop;
+	int lock_fd, run_fd, box_fd;
+	enum accel accel;
+
+	struct vsock_dev *vsock;
+	struct vhost_user *vhost;
+	struct machine *machine;
+	struct loop_source *machine_end, *console_io, *signals_io, *timer, *listen_io, *control_io, *handshake_io;
+	int console_rd, console_log, signals_fd, listen_fd, control_listen_fd, handshake_fd;
+	size_t console_bytes;
+
+	struct wire_conn *control, *session;
+	struct log_writer log;
+	uint32_t guest_credit; /* bytes of STDIN the guest still takes */
+	uint32_t workload_pid;
+	bool stdin_over;       /* no client will send more input */
+	bool stdin_closed;     /* STDIN_EOF was sent */
+
+	enum sup_phase phase;
+	bool stopping, killed; /* a stop was asked for; SIGKILL was sent */
+	int exit_code;
+	char *fail_text; /* why the start failed */
+
+	struct sup_client *clients;
+	unsigned n_clients;
+};
+
+/* ---- supervisor.c ---- */
+/* The workload never ran: status 125 to 127 and why. Ends everything. */
+void sup_start_failed(struct supervisor *s, int status, const char *text);
+/* The workload ended with this code; error NULL unless something went wrong. */
+void sup_workload_ended(struct supervisor *s, int code);
+/* The machine is of no more use: ends it, writes the final record, tells the clients. */
+void sup_finish(struct supervisor *s, int code, const char *error);
+/* Stop or kill, from a client or a signal to ourselves. */
+void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns);
+
+/* ---- sup-guest.c ---- */
+int sup_guest_listen(struct supervisor *s, struct err *e);
+void sup_guest_shutdown(struct supervisor *s);
+void sup_guest_close(struct supervisor *s);
+void sup_guest_signal(struct supervisor *s, int sig);
+void sup_guest_resize(struct supervisor *s, uint16_t rows, uint16_t cols);
+/* Reads on or stops reading the workload's output. */
+void sup_guest_throttle(struct supervisor *s, bool stop);
+
+/* ---- sup-client.c ---- */
+int sup_clients_listen(struct supervisor *s, struct err *e);
+int sup_client_add(struct supervisor *s, int fd);
+/* No new clients. */
+void sup_clients_unlisten(struct supervisor *s);
+void sup_clients_output(struct supervisor *s, enum wire_type type, const uint8_t *data, size_t len);
+void sup_clients_started(struct supervisor *s);
+/* To all: FAIL if the start failed, EXIT and successful replies otherwise. */
+void sup_clients_finish(struct supervisor *s);
+/* Sends what clients typed, as far as the guest's credit goes. */
+void sup_clients_pump_stdin(struct supervisor *s);
+void sup_clients_free(struct supervisor *s);
+
+#endif
