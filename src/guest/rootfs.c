@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * THEORY OF OPERATION
+ *
+ * PID 1's own mounts all hang below one tmpfs, /run, so that the workload gets rid of them with one umount:
+ *
+ *     /run                tmpfs, also holds the box's /etc/hosts and its like
+ *     /run/dev            devtmpfs: the disks, /dev/random
+ *     /run/image          first disk, EROFS, read-only, shared by all boxes of the image
+ *     /run/scratch        second disk, ext4: upper/ and work/ of the overlay
+ *     /run/cgroup         cgroup2; the box is in /run/cgroup/box
+ *     /rootfs             the overlay, and below it what containers expect
+ *
+ * Two processes share the work, because the first pass through any part of the kernel is slow, above all
+ * under emulation. PID 1 mounts the scratch disk; at the same time the workload's process mounts the image
+ * and builds /dev in /run/boxdev (they still share the mount namespace), then detached mounts of /proc and
+ * its like, which belong to the workload's namespaces. PID 1 makes the overlay, moves /dev into place and
+ * adds the configuration; the workload's process takes a mount namespace of its own, attaches the rest,
+ * detaches /run, and moves /rootfs over the root. pivot_root refuses to replace the initial root file system;
+ * after the move nothing leads to it any more: ".." stops at the top of the stack, and setns enters at the
+ * top as well.
+ *
+ * Mounting the overlay is the longest step that has to wait for another one. Under emulation nearly all of it
+ * is the translation of code that runs for the first time; so there, and with a second processor, the
+ * workload's process mounts another overlay of empty folders while PID 1 is still busy with the scratch disk
+ * (measured: 25 to 30 ms less until the box is ready).
+ *
+ * The image is hostile: any of these folders can be a link to anywhere or a file. Each is therefore opened
+ * part by part without following links and, if it is no folder, replaced by one, before anything is mounted
+ * on it. Only the box's processes change the tree later, and PID 1 does not walk it then.
+ *
+ * hosts, hostname and resolv.conf are bind mounts, as in Docker: the image's files stay as they are, a
+ * read-only root works, and nothing is copied to the scratch disk.
+ */
+#include "rootfs.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include "base/io.h"
+
+#define ROOT	  "/rootfs"
+#define RUN	  "/run"
+#define IMAGE	  RUN "/image"
+#define SCRATCH	  RUN "/scratch"
+#define CGROUP	  RUN "/cgroup"
+#define BOXDEV	  RUN "/boxdev"
+#define REHEARSAL RUN "/rehearsal"
+
+#define SAFE	  (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+#define TTY_GROUP "5" /* group tty of every distribution */
+
+static int note(int r, char *what, size_t size, const char *text)
+{
+	if (r < 0)
+		snprintf(what, size, "%s", text);
+	return r;
+}
+
+static int do_mount(const char *src, const char *target, const char *type, unsigned long flags,
+	const char *data, char *what, size_t size)
+{
+	if (mount(src, target, type, flags, data) == 0)
+		return 0;
+	snprintf(what, size, "mount %s on %s", src, target);
+	return -errno;
+}
+
+static int make_dirs(const char *const *dirs, size_t n, mode_t mode, char *what, size_t size)
+{
+	for (size_t i = 0; i < n; i++)
+		if (mkdir(dirs[i], mode) < 0 && errno != EEXIST)
+			return note(-errno, what, size, dirs[i]);
+	return 0;
+}
+
+static int open_in(int dirfd, const char *path, uint64_t flags, uint64_t resolve)
+{
+	struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve};
+	int fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+
+	return fd < 0 ? -errno : fd;
+}
+
+int rootfs_mount_guest(char *what, size_t size)
+{
+	static const char *const dirs[] = {RUN "/dev", IMAGE, SCRATCH, CGROUP, BOXDEV};
+	int r = do_mount("tmpfs", RUN, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=16m", what, size);
+
+	if (r == 0)
+		r = make_dirs(dirs, ARRAY_LEN(dirs), 0755, what, size);
+	if (r == 0)
+		r = do_mount("devtmpfs", RUN "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, NULL, what, size);
+	return r;
+}
+
+int rootfs_open_cgroup(void)
+{
+	int fd;
+
+	if (mount("cgroup2", CGROUP, "cgroup2", SAFE, NULL) < 0)
+		return -errno;
+	if (mkdir(CGROUP "/box", 0755) < 0 && errno != EEXIST)
+		return -errno;
+	fd = open(CGROUP "/box", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+/* The upper layer's root stands for the image's: same owner, same mode. */
+static int make_upper(void)
+{
+	struct stat st;
+
+	if (mkdir(SCRATCH "/upper", 0755) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	if (stat(IMAGE, &st) < 0 || chown(SCRATCH "/upper", st.st_uid, st.st_gid) < 0 ||
+		chmod(SCRATCH "/upper", st.st_mode & 07777) < 0)
+		return -errno;
+	return 0;
+}
+
+int rootfs_mount_scratch(char *what, size_t size)
+{
+	/* noinit_itable: the kernel would write zeros to a sparse file's free inode tables for minutes. */
+	return do_mount(
+		RUN "/dev/vdb", SCRATCH, "ext4", MS_NOATIME, "noinit_itable,errors=remount-ro", what, size);
+}
+
+static int mount_overlay(char *what, size_t size)
+{
+	static const char *const work[] = {SCRATCH "/work"};
+	int r = note(make_upper(), what, size, "make the writable layer");
+
+	if (r == 0)
+		r = make_dirs(work, ARRAY_LEN(work), 0700, what, size);
+	if (r == 0)
+		r = do_mount("overlay", ROOT, "overlay", 0,
+			"lowerdir=" IMAGE ",upperdir=" SCRATCH "/upper,workdir=" SCRATCH "/work", what, size);
+	return r;
+}
+
+void rootfs_rehearse(void)
+{
+	static const char *const dirs[] = {
+		REHEARSAL, REHEARSAL "/lower", REHEARSAL "/upper", REHEARSAL "/work"};
+	char what[64];
+
+	if (make_dirs(dirs, ARRAY_LEN(dirs), 0700, what, sizeof(what)) == 0)
+		(void)!mount("overlay", REHEARSAL, "overlay", 0,
+			"lowerdir=" REHEARSAL "/lower,upperdir=" REHEARSAL "/upper,workdir=" REHEARSAL
+			"/work");
+}
+
+/* A folder of the box that is no link; made if missing, put in place of whatever else has the name. */
+static int ensure_dir(const char *path)
+{
+	for (int attempt = 0; attempt < 3; attempt++) {
+		int fd = open_in(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_SYMLINKS);
+
+		if (fd >= 0) {
+			close(fd);
+			return 0;
+		}
+		if (fd == -ENOENT) {
+			if (mkdir(path, 0755) == 0)
+				return 0;
+			if (errno != EEXIST)
+				return -errno;
+		} else if (fd != -ENOTDIR && fd != -ELOOP) {
+			return fd;
+		}
+		if (unlink(path) < 0 && errno != ENOENT)
+			return -errno;
+	}
+	return -EEXIST;
+}
+
+static int make_devices(void)
+{
+	static const struct {
+		const char *name;
+		unsigned int major, minor;
+	} devices[] = {{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9},
+		{"tty", 5, 0}};
+	static const char *const links[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
+		{"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"},
+		{"pts/ptmx", "ptmx"}};
+	static const char *const dirs[] = {"pts", "shm", "mqueue"};
+	CLEANUP_CLOSE int dev = open(BOXDEV, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	mode_t saved;
+	int r = 0;
+
+	if (dev < 0)
+		return -errno;
+	saved = umask(0);
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(devices); i++)
+		r = mknodat(
+			dev, devices[i].name, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor));
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(links); i++)
+		r = symlinkat(links[i][0], dev, links[i][1]);
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(dirs); i++)
+		r = mkdirat(dev, dirs[i], 0755);
+	r = r < 0 ? -errno : 0;
+	umask(saved);
+	return r;
+}
+
+int rootfs_build_base(char *what, size_t size)
+{
+	int r = do_mount(RUN "/dev/vda", IMAGE, "erofs", MS_RDONLY, NULL, what, size);
+
+	if (r == 0)
+		r = do_mount("tmpfs", BOXDEV, "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=64k", what,
+			size);
+	if (r == 0)
+		r = note(make_devices(), what, size, "make devices");
+	if (r == 0)
+		r = do_mount("devpts", BOXDEV "/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+			"newinstance,ptmxmode=0666,mode=0620,gid=" TTY_GROUP, what, size);
+	if (r == 0)
+		r = do_mount("shm", BOXDEV "/shm", "tmpfs", SAFE, "mode=1777,size=64m", what, size);
+	return r;
+}
+
+static int detached_mount(const char *type, const char *source, unsigned int attr, char *what, size_t size)
+{
+	CLEANUP_CLOSE int fs = fsopen(type, FSOPEN_CLOEXEC);
+	int fd;
+
+	if (fs >= 0 && fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0) == 0 &&
+		fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0) {
+		fd = fsmount(
+			fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC | attr);
+		if (fd >= 0)
+			return fd;
+	}
+	snprintf(what, size, "mount %s", type);
+	return -errno;
+}
+
+int rootfs_build_parts(struct rootfs_parts *ret, char *what, size_t size)
+{
+	ret->proc = detached_mount("proc", "proc", 0, what, size);
+	ret->sys =
+		ret->proc < 0 ? ret->proc : detached_mount("sysfs", "sysfs", MOUNT_ATTR_RDONLY, what, size);
+	ret->mqueue = ret->sys < 0 ? ret->sys : detached_mount("mqueue", "mqueue", 0, what, size);
+	ret->cgroup = ret->mqueue < 0 ? ret->mqueue
+				      : detached_mount("cgroup2", "cgroup", MOUNT_ATTR_RDONLY, what, size);
+	return ret->cgroup < 0 ? ret->cgroup : 0;
+}
+
+int rootfs_assemble(int *ret_devpts, char *what, size_t size)
+{
+	static const char *const dirs[] = {ROOT "/dev", ROOT "/proc", ROOT "/sys"};
+	int r = mount_overlay(what, size), fd;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(dirs); i++)
+		r = note(ensure_dir(dirs[i]), what, size, dirs[i]);
+	if (r == 0)
+		r = do_mount(BOXDEV, ROOT "/dev", NULL, MS_MOVE, NULL, what, size);
+	if (r < 0)
+		return r;
+	fd = open(ROOT "/dev/pts", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return note(-errno, what, size, ROOT "/dev/pts");
+	*ret_devpts = fd;
+	return 0;
+}
+
+/*
+ * Opens /etc/NAME of the box to mount on. Links are followed inside the box; one that leads nowhere gives way
+ * to an empty file, as does a missing file.
+ */
+static int open_etc_file(int root, const char *name)
+{
+	char path[64];
+	int fd;
+	CLEANUP_CLOSE int etc = open_in(root, "etc", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
+
+	if (etc < 0) {
+		int r = ensure_dir(ROOT "/etc");
+
+		if (r < 0)
+			return r;
+		etc = open_in(root, "etc", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
+		if (etc < 0)
+			return etc;
+	}
+	snprintf(path, sizeof(path), "etc/%s", name);
+	fd = open_in(root, path, O_PATH, RESOLVE_IN_ROOT);
+	if (fd != -ENOENT && fd != -ELOOP && fd != -ENOTDIR)
+		return fd;
+	if (unlinkat(etc, name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	fd = openat(etc, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	fd = openat(etc, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int bind_etc_file(int root, const char *name, const char *text, size_t len)
+{
+	char path[64];
+	int r;
+	CLEANUP_CLOSE int file = -1;
+	CLEANUP_CLOSE int tree = -1;
+	CLEANUP_CLOSE int target = open_etc_file(root, name);
+
+	if (target < 0)
+		return target;
+	snprintf(path, sizeof(path), RUN "/%s", name);
+	file = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
+	if (file < 0)
+		return -errno;
+	r = io_write_full(file, text, len);
+	if (r < 0)
+		return r;
+	tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (tree < 0 ||
+		move_mount(tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		return -errno;
+	return 0;
+}
+
+static int bind_hosts(int root, const struct strv *lines)
+{
+	static const char fixed[] = "127.0.0.1\tlocalhost\n"
+				    "::1\tlocalhost ip6-localhost ip6-loopback\n"
+				    "fe00::\tip6-localnet\n"
+				    "ff00::\tip6-mcastprefix\n"
+				    "ff02::1\tip6-allnodes\n"
+				    "ff02::2\tip6-allrouters\n";
+	CLEANUP(buf_done) struct buf text = {0};
+	int r = buf_append(&text, fixed, sizeof(fixed) - 1);
+
+	for (size_t i = 0; r == 0 && i < lines->n; i++) {
+		r = buf_append(&text, lines->v[i], strlen(lines->v[i]));
+		if (r == 0)
+			r = buf_append(&text, "\n", 1);
+	}
+	return r < 0 ? r : bind_etc_file(root, "hosts", (const char *)buf_data(&text), text.len);
+}
+
+int rootfs_configure(const struct wire_config *c, char *what, size_t size)
+{
+	CLEANUP_CLOSE int root = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int r = root < 0 ? note(-errno, what, size, ROOT)
+			 : note(bind_hosts(root, &c->hosts), what, size, "/etc/hosts");
+
+	if (r == 0 && c->hostname) {
+		char line[256];
+
+		snprintf(line, sizeof(line), "%.250s\n", c->hostname);
+		r = note(bind_etc_file(root, "hostname", line, strlen(line)), what, size, "/etc/hostname");
+	}
+	if (r == 0 && c->resolv_conf)
+		r = note(bind_etc_file(root, "resolv.conf", c->resolv_conf, strlen(c->resolv_conf)), what,
+			size, "/etc/resolv.conf");
+	if (r == 0 && c->read_only)
+		r = do_mount("read-only", ROOT, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL, what, size);
+	return r;
+}
+
+static int attach(int mount_fd, const char *path, char *what, size_t size)
+{
+	if (move_mount(mount_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) == 0)
+		return 0;
+	return note(-errno, what, size, path);
+}
+
+int rootfs_enter(const struct rootfs_parts *parts, char *what, size_t size)
+{
+	int r = attach(parts->proc, ROOT "/proc", what, size);
+
+	if (r == 0)
+		r = attach(parts->sys, ROOT "/sys", what, size);
+	if (r == 0)
+		r = attach(parts->mqueue, ROOT "/dev/mqueue", what, size);
+	if (r == 0)
+		r = attach(parts->cgroup, ROOT "/sys/fs/cgroup", what, size);
+	if (r < 0)
+		return r;
+	if (chdir(ROOT) < 0)
+		return note(-errno, what, size, ROOT);
+	if (umount2(RUN, MNT_DETACH) < 0)
+		return note(-errno, what, size, "detach " RUN);
+	r = do_mount(".", "/", NULL, MS_MOVE, NULL, what, size);
+	if (r == 0 && (chroot(".") < 0 || chdir("/") < 0))
+		r = note(-errno, what, size, "change the root");
+	return r;
+}
+
+/* Plain paths will do: nothing of the image has run yet, and /dev is ours. */
+int rootfs_mount_console(int pty, char *what, size_t size)
+{
+	char slave[32];
+	int fd = open("/dev/console", O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return note(-errno, what, size, "/dev/console");
+	close(fd);
+	snprintf(slave, sizeof(slave), "/dev/pts/%d", pty);
+	return do_mount(slave, "/dev/console", NULL, MS_BIND, NULL, what, size);
+}
+
+int rootfs_unmount(void)
+{
+	int scratch = open(SCRATCH, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (scratch >= 0) {
+		syncfs(scratch);
+		close(scratch);
+	}
+	umount2(ROOT, MNT_DETACH);
+	if (umount2(SCRATCH, 0) == 0)
+		return 0;
+	/* Something still holds it: no writer after this, and the journal empty, is as good. */
+	if (mount(NULL, SCRATCH, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0)
+		return 0;
+	return -errno;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * THEORY OF OPERATION
+ *
+ * A list of sessions, each of which is a connection, a process, or both. The first process with `main` is the
+ * workload; there is one per boot, and others can only be started while it runs. SIGCHLD comes through a
+ * signalfd, and every child that is ready is reaped: sessions' processes report to their session, anything
+ * else (none is expected: namespaces have their own init) is forgotten.
+ *
+ * The workload's process exists before its START (spawn.c), and is the box's until a session takes it.
+ *
+ * A session with neither connection nor process frees itself, so the list holds what matters and no more.
+ */
+#include "server.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "session.h"
+
+struct server {
+	struct loop *loop;
+	struct spawn_box *box;
+	loop_fn on_reaped;
+	void *data;
+
+	struct session *sessions;
+	pid_t main_pid;	   /* 0: none */
+	bool main_started; /* its program ran: no second one in this boot */
+	bool main_running; /* it can be joined */
+	bool stopping;
+
+	int listen_fd, signal_fd;
+	struct loop_source *listen_source, *signal_source;
+	uint8_t scratch[WIRE_HEADER_SIZE + WIRE_DATA_MAX];
+};
+
+struct loop *server_loop(struct server *server)
+{
+	return server->loop;
+}
+
+uint8_t *server_scratch(struct server *server)
+{
+	return server->scratch;
+}
+
+int server_spawn(struct server *server, struct session *s, const struct wire_process *p, struct spawn *ret)
+{
+	int r;
+
+	if (server->stopping || (!p->main && !server->main_running))
+		return -ESRCH;
+	if (p->main && (server->main_started || server->main_pid))
+		return -EBUSY;
+	r = spawn_start(server->box, p, ret);
+	if (r == 0 && p->main) {
+		server->main_pid = ret->pid;
+		server->box->main_pidfd = ret->pidfd;
+	}
+	return r;
+}
+
+void server_main_running(struct server *server)
+{
+	server->main_started = true;
+	server->main_running = server->main_pid != 0;
+}
+
+void server_main_gone(struct server *server)
+{
+	server->main_pid = 0;
+	server->main_running = false;
+	close_fd(&server->box->main_pidfd);
+}
+
+static struct session *find_process(struct server *server, pid_t pid)
+{
+	for (struct session *s = server->sessions; s; s = s->next)
+		if (s->pid == pid)
+			return s;
+	return NULL;
+}
+
+static void on_signal(void *data, int fd, uint32_t events)
+{
+	struct server *server = data;
+	struct signalfd_siginfo info[8];
+	pid_t pid;
+	int status;
+
+	while (read(fd, info, sizeof(info)) > 0)
+		; /* several children can hide behind one signal: only waitpid counts */
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		struct session *s = find_process(server, pid);
+
+		if (s)
+			session_reaped(s, status);
+		else if (pid == server->box->prepared.pid)
+			spawn_forget(server->box); /* START will make a new one and hear what is wrong */
+	}
+	if (server->on_reaped)
+		server->on_reaped(server->data);
+}
+
+int server_new(struct loop *loop, struct spawn_box *box, loop_fn on_reaped, void *data, struct server **ret)
+{
+	struct server *server = calloc(1, sizeof(*server));
+	sigset_t set;
+	int r;
+
+	if (!server)
+		return -ENOMEM;
+	server->loop = loop;
+	server->box = box;
+	server->on_reaped = on_reaped;
+	server->data = data;
+	server->listen_fd = -1;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	server->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	r = server->signal_fd < 0 ? -errno
+				  : loop_add_io(loop, server->signal_fd, EPOLLIN, on_signal, server,
+					    &server->signal_source);
+	if (r < 0) {
+		server_free(server);
+		return r;
+	}
+	*ret = server;
+	return 0;
+}
+
+void server_free(struct server *server)
+{
+	if (!server)
+		return;
+	while (server->sessions)
+		session_free(server->sessions);
+	loop_source_free(server->listen_source);
+	loop_source_free(server->signal_source);
+	close_fd(&server->listen_fd);
+	close_fd(&server->signal_fd);
+	free(server);
+}
+
+int server_add(struct server *server, int fd)
+{
+	struct session *s;
+	size_t n = 0;
+	int r;
+
+	for (s = server->sessions; s; s = s->next)
+		n++;
+	if (n >= SERVER_SESSIONS_MAX) {
+		close(fd);
+		return -EMFILE;
+	}
+	r = session_new(server, fd, &s);
+	if (r < 0)
+		return r;
+	s->next = server->sessions;
+	s->link = &server->sessions;
+	if (s->next)
+		s->next->link = &s->next;
+	server->sessions = s;
+	return 0;
+}
+
+static void on_accept(void *data, int fd, uint32_t events)
+{
+	struct server *server = data;
+	int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (conn >= 0)
+		server_add(server, conn);
+}
+
+int server_listen(struct server *server, int fd)
+{
+	server->listen_fd = fd;
+	return loop_add_io(server->loop, fd, EPOLLIN, on_accept, server, &server->listen_source);
+}
+
+int server_signal_main(struct server *server, int sig)
+{
+	if (!server->main_pid)
+		return -ESRCH;
+	return kill(server->main_pid, sig) < 0 ? -errno : 0;
+}
+
+void server_stop(struct server *server)
+{
+	server->stopping = true;
+	for (struct session *s = server->sessions; s; s = s->next)
+		if (s->pid)
+			kill(s->pid, SIGKILL);
+	if (server->box->prepared.pid)
+		kill(server->box->prepared.pid, SIGKILL);
+}
+
+bool server_has_processes(const struct server *server)
+{
+	for (struct session *s = server->sessions; s; s = s->next)
+		if (s->pid)
+			return true;
+	return server->box->prepared.pid != 0;
+}
+
+bool server_has_sessions(const struct server *server)
+{
+	for (struct session *s = server->sessions; s; s = s->next)
+		if (s->state != SESSION_NEW)
+			return true;
+	return false;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* Inside of the session server: one session and what it asks of the server. */
+#ifndef GUEST_SESSION_H
+#define GUEST_SESSION_H
+
+#include "server.h"
+#include "stream.h"
+
+enum session_state {
+	SESSION_NEW,	  /* waiting for START */
+	SESSION_STARTING, /* process made, its program not yet running */
+	SESSION_RUNNING,  /* STARTED sent; the process may have ended meanwhile */
+	SESSION_DONE,	  /* EXIT or FAIL written: the connection closes when it is out */
+};
+
+struct session {
+	struct server *server;
+	struct session *next, **link; /* in the server's list */
+	enum session_state state;
+	bool main, tty;
+	pid_t pid;	 /* 0: no process, or reaped */
+	uint32_t status; /* once reaped */
+
+	int fd; /* connection, -1 when gone */
+	struct loop_source *fd_source;
+	struct buf in, out;
+
+	struct stream stdin_end, stdout_end, stderr_end;
+	struct buf input;    /* STDIN that the process did not take yet; at most WIRE_STDIN_WINDOW */
+	uint32_t credit;     /* bytes of STDIN the host may still send */
+	uint32_t credit_due; /* bytes taken but not yet credited */
+	bool input_ended;    /* STDIN_EOF received */
+
+	int report; /* see spawn.h */
+	struct loop_source *report_source;
+};
+
+/* fd is consumed, also on failure. */
+int session_new(struct server *server, int fd, struct session **ret);
+/* Takes it off the server's list. The process is left alone. */
+void session_free(struct session *s);
+/* The process has ended; wait_status as of waitpid. May free the session. */
+void session_reaped(struct session *s, int wait_status);
+
+/* ---- server.c ---- */
+struct loop *server_loop(struct server *server);
+/* WIRE_HEADER_SIZE + WIRE_DATA_MAX bytes, for use within one callback. */
+uint8_t *server_scratch(struct server *server);
+/* Starts a process for s. 0 or -errno, -ESRCH: the box is not running; -EBUSY: it runs already. */
+int server_spawn(struct server *server, struct session *s, const struct wire_process *p, struct spawn *ret);
+void server_main_running(struct server *server);
+void server_main_gone(struct server *server);
+
+#endif
