@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* What commands share: the opened home, progress, output of tables and JSON. */
+#ifndef CLI_APP_H
+#define CLI_APP_H
+
+#include <jansson.h>
+
+#include "box/box.h"
+#include "opts.h"
+
+#define STATUS_FAILED 125 /* a3s-box failed before the workload started */
+
+struct app {
+	struct state *st;
+	struct oci_store *store; /* NULL unless asked for */
+};
+
+/* Opens the home folder and repairs what dead owners left; with images also the image store. */
+int app_open(struct app *a, bool with_images, struct err *e);
+void app_close(struct app *a);
+
+/* Prints e with the command's name before it. Returns status. */
+int app_fail(const struct cmd *c, struct err *e, int status);
+/* "requires …" for a wrong number of arguments. Returns c->usage_status. */
+int app_usage(const struct cmd *c, const char *what);
+
+/* Progress of long work on standard error: one line kept up to date on a terminal, else a line per step. */
+struct progress {
+	bool tty, quiet;
+	uint64_t last_ns;
+	char last[256];
+};
+void progress_init(struct progress *p, bool quiet);
+/* For struct oci_progress; data is a struct progress. */
+void progress_show(void *data, const char *what, uint64_t done, uint64_t total);
+void progress_done(struct progress *p);
+
+/* A table as Docker prints it: upper-case headings, columns three spaces apart. Cells are copied. */
+struct table;
+struct table *table_new(const char *const *headings, size_t n);
+void table_row(struct table *t, const char *const *cells);
+void table_print(struct table *t); /* and frees */
+
+/* Prints JSON with a newline; takes the reference. Returns 0, or 1 when standard output fails. */
+int json_print(json_t *j, size_t indent);
+json_t *json_from_strv(const struct strv *l);
+
+/* Commands. */
+int cmd_run(const struct cmd *c, int argc, char **argv);
+int cmd_create(const struct cmd *c, int argc, char **argv);
+int cmd_start(const struct cmd *c, int argc, char **argv);
+int cmd_exec(const struct cmd *c, int argc, char **argv);
+int cmd_ps(const struct cmd *c, int argc, char **argv);
+int cmd_logs(const struct cmd *c, int argc, char **argv);
+int cmd_stop(const struct cmd *c, int argc, char **argv);
+int cmd_kill(const struct cmd *c, int argc, char **argv);
+int cmd_rm(const struct cmd *c, int argc, char **argv);
+int cmd_wait(const struct cmd *c, int argc, char **argv);
+int cmd_inspect(const struct cmd *c, int argc, char **argv);
+int cmd_images(const struct cmd *c, int argc, char **argv);
+int cmd_rmi(const struct cmd *c, int argc, char **argv);
+int cmd_load(const struct cmd *c, int argc, char **argv);
+int cmd_pull(const struct cmd *c, int argc, char **argv);
+int cmd_info(const struct cmd *c, int argc, char **argv);
+int cmd_version(const struct cmd *c, int argc, char **argv);
+
+#endif
