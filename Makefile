@@ -1,0 +1,60 @@
+# Thin: what does the work is Meson, kernel/build, scripts/ and tests/run.
+#
+#   make run        everything a fresh Debian 12 needs, then an image's program in its own kernel
+#   make test       everything needed, then all tests
+#   make build      build/a3s-box, its supervisor, the guest kernel and the initramfs
+#   make install    PREFIX=/usr/local DESTDIR=
+#   make lint | fmt | bench | sanitize | fuzz | clean
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 30
+TESTFLAGS ?=
+
+.PHONY: run test build install lint fmt bench sanitize sanitize-build fuzz clean setup
+
+.DEFAULT_GOAL := build
+
+setup:
+	@scripts/setup build run test
+
+build:
+	@scripts/setup build
+	@scripts/build build
+
+run:
+	@scripts/setup build run
+	@scripts/build build
+	@scripts/demo
+
+test: setup
+	@scripts/build build
+	@tests/run $(TESTFLAGS)
+
+install: build
+	@scripts/install build "$(PREFIX)" "$(DESTDIR)"
+
+lint: setup
+	@scripts/build build
+	@scripts/lint
+
+fmt:
+	@scripts/setup test
+	@find src tests kernel -name '*.[ch]' -print0 | xargs -0 -r clang-format -i
+
+bench: setup
+	@scripts/build build
+	@tests/bench/run
+
+sanitize-build: setup
+	@scripts/build build-asan -Dbuildtype=debug -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false
+
+sanitize: sanitize-build
+	@tests/run --build build-asan --suite unit --suite core $(TESTFLAGS)
+
+fuzz: setup
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+clean:
+	rm -rf build build-asan build-fuzz

@@ -1,0 +1,332 @@
+"""Boxes from run -d to rm, and what the commands say about them on the way."""
+
+import json
+import re
+import threading
+import time
+
+from a3s import BoxTest, core, slow, wait_for
+
+HEADER = ["BOX ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
+
+
+def table(text):
+    """Rows of a table as dictionaries, by where the header's columns begin."""
+    lines = text.splitlines()
+    starts = [lines[0].index(h) for h in HEADER] + [None]
+    rows = []
+    for line in lines[1:]:
+        rows.append({h: line[starts[i]:starts[i + 1]].strip() for i, h in enumerate(HEADER)})
+    return rows
+
+
+class Lifecycle(BoxTest):
+    @core
+    def test_from_run_to_rm(self):
+        box = self.home.run_detached("--name", "web", "box", "sh", "-c", "echo up; exec sleep 1000")
+        (row,) = table(self.home.ok("ps").text)
+        self.assertEqual(row["BOX ID"], box[:12])
+        self.assertEqual(row["IMAGE"], "box")
+        self.assertTrue(row["COMMAND"].startswith('"sh -c'), row)
+        self.assertRegex(row["CREATED"], "ago$")
+        self.assertRegex(row["STATUS"], "^Up ")
+        self.assertEqual(row["PORTS"], "")
+        self.assertEqual(row["NAMES"], "web")
+        self.assertEqual(self.home.ok("ps", "-q").text, box[:12] + "\n")
+        self.assertEqual(self.home.ok("ps", "-q", "--no-trunc").text, box + "\n")
+
+        self.assert_out(self.home.run("stop", "-t", "1", "web"), "web\n")
+        self.assertEqual(table(self.home.ok("ps").text), [])
+        (row,) = table(self.home.ok("ps", "-a").text)
+        self.assertRegex(row["STATUS"], r"^Exited \(137\) .* ago$")
+        self.assert_out(self.home.run("logs", "web"), "up\n")
+        self.assert_out(self.home.run("rm", "web"), "web\n")
+        self.assertEqual(self.home.ok("ps", "-a", "-q").text, "")
+
+    def test_detached_prints_the_id_after_the_start(self):
+        """What cannot start says so at once, and is not reported as started."""
+        result = self.home.run("run", "-d", "box", "nosuch")
+        self.assertEqual(result.rc, 127, result)
+        self.assertRegex(result.err, rb"\Aa3s-box: [^\n]*nosuch[^\n]*\n\Z", result)
+        for box in self.home.boxes():
+            self.home.ok("rm", "-f", box)
+
+    @core
+    def test_stop_asks_first(self):
+        script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done"
+        box = self.home.run_detached("box", "sh", "-c", script)
+        wait_for("the first line", lambda: self.home.ok("logs", box).out == b"up\n")
+        result = self.home.ok("stop", box)
+        self.assertLess(result.seconds, 9)
+        self.assertEqual(self.home.inspect(box)["State"]["ExitCode"], 3)
+        self.assert_out(self.home.run("logs", box), "up\nbye\n")
+        self.home.ok("stop", box)  # once more is no error
+        self.home.ok("rm", box)
+
+    def test_stop_kills_after_its_time(self):
+        box = self.home.run_detached("box", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+        result = self.home.ok("stop", "-t", "1", box)
+        self.assertGreater(result.seconds, 0.9)
+        self.assertEqual(self.home.inspect(box)["State"]["ExitCode"], 137)
+        self.home.ok("rm", box)
+
+    @core
+    def test_kill(self):
+        script = "trap 'exit 4' USR1; echo up; while :; do sleep 0.1; done"
+        box = self.home.run_detached("--name", "k", "box", "sh", "-c", script)
+        wait_for("the first line", lambda: self.home.ok("logs", box).out == b"up\n")
+        self.assert_out(self.home.run("kill", "-s", "SIGUSR1", "k"), "k\n")
+        self.assert_out(self.home.run("wait", "k"), "4\n")
+        self.assert_one_line(self.home.run("kill", "k"), match="not running|exited")
+        self.home.ok("rm", "k")
+
+        box = self.home.run_detached("box", "sleep", "1000")
+        self.assert_one_line(self.home.run("kill", "-s", "NOSUCH", box), match="NOSUCH|signal")
+        self.home.ok("kill", box)
+        self.assert_out(self.home.run("wait", box), "137\n")
+        self.home.ok("rm", box)
+
+    def test_rm_of_a_running_box(self):
+        box = self.home.run_detached("box", "sleep", "1000")
+        self.assert_one_line(self.home.run("rm", box), match="running")
+        self.assertEqual(self.home.status(box), "running")
+        self.home.ok("rm", "-f", box)
+        self.assertEqual(self.home.boxes(), [])
+
+    @core
+    def test_wait(self):
+        box = self.home.run_detached("box", "sh", "-c", "sleep 2; exit 21")
+        result = self.home.run("wait", box)
+        self.assert_out(result, "21\n")
+        self.assert_out(self.home.run("wait", box), "21\n")
+        self.home.ok("rm", box)
+
+    def test_several_boxes_in_one_call(self):
+        boxes = [self.home.run_detached("box", "sh", "-c", "exit %d" % n) for n in (1, 2, 3)]
+        self.assert_out(self.home.run("wait", *boxes), "1\n2\n3\n")
+        result = self.home.run("rm", boxes[0], "nosuch", boxes[1], boxes[2])
+        self.assertNotEqual(result.rc, 0, result)
+        self.assertRegex(result.err, rb"\Aa3s-box: [^\n]*nosuch[^\n]*\n\Z", result)
+        self.assertEqual(self.home.boxes(), [])
+
+    @core
+    def test_logs(self):
+        box = self.home.run_detached("box", "sh", "-c", "echo out; echo err >&2; printf 'no newline'")
+        self.home.ok("wait", box)
+        result = self.home.run("logs", box)
+        self.assert_out(result, "out\nno newline")
+        self.assertEqual(result.err, b"err\n", result)
+        self.home.ok("rm", box)
+
+    def test_logs_followed(self):
+        """From the beginning, as it comes, to the box's end."""
+        box = self.home.run_detached("box", "sh", "-c", "echo one; sleep 1; echo two; sleep 1; printf three")
+        result = self.home.run("logs", "-f", box)
+        self.assert_out(result, "one\ntwo\nthree")
+        self.assertEqual(self.home.status(box), "exited")
+        self.home.ok("rm", box)
+
+    def test_ps_as_json(self):
+        box = self.home.run_detached("--name", "j", "box", "sleep", "1000")
+        (line,) = self.home.ok("ps", "--format", "json").lines
+        row = json.loads(line)
+        self.assertEqual((row["ID"][:12], row["Names"], row["State"]), (box[:12], "j", "running"))
+        self.home.ok("rm", "-f", box)
+
+    def test_create_and_start(self):
+        box = self.home.ok("create", "--name", "c", "box", "sh", "-c", "echo started; exit 6").text.strip()
+        self.assertRegex(box, "^[0-9a-f]{64}$")
+        self.assertEqual(self.home.status(box), "created")
+        self.assertRegex(self.home.ok("ps", "-a").lines[1], r" Created ")
+        for _ in range(2):  # an ended box starts again
+            self.home.ok("start", "c")
+            self.assert_out(self.home.run("wait", "c"), "6\n")
+        self.assert_rc(self.home.run("start", "-a", "c"), 6)
+        self.home.ok("rm", "c")
+
+    def test_logs_of_a_foreground_box(self):
+        self.home.ok("run", "--name", "fg", "box", "echo", "seen")
+        self.assert_out(self.home.run("logs", "fg"), "seen\n")
+        self.home.ok("rm", "fg")
+
+    def test_logs_of_much_output(self):
+        box = self.home.run_detached("box", "sh", "-c", "seq 1 100000")
+        self.home.ok("wait", box)
+        self.assert_out(self.home.run("logs", box), "".join("%d\n" % n for n in range(1, 100001)))
+        self.home.ok("rm", box)
+
+    @core
+    def test_inspect(self):
+        box = self.home.run_detached("--name", "seen", "-e", "A=b", "-w", "/etc", "-u", "app", "box", "sleep", "1000")
+        result = self.home.ok("inspect", "seen")
+        value = json.loads(result.out)
+        self.assertIsInstance(value, list)
+        (seen,) = value
+        self.assertEqual(seen["Id"], box)
+        self.assertEqual(seen["Name"].lstrip("/"), "seen")
+        self.assertEqual(seen["State"]["Status"], "running")
+        self.assertIs(seen["State"]["Running"], True)
+        self.assertEqual(seen["State"]["ExitCode"], 0)
+        self.assertEqual(seen["Config"]["Cmd"], ["sleep", "1000"])
+        self.assertIn("A=b", seen["Config"]["Env"])
+        self.assertEqual(seen["Config"]["WorkingDir"], "/etc")
+        self.assertEqual(seen["Config"]["User"], "app")
+        self.assertRegex(seen["Created"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+        self.assertRegex(seen["Image"], r"^sha256:[0-9a-f]{64}$")
+        # What isolates the box is named.
+        accelerator = seen["Machine"]["Accelerator"]
+        self.assertIn(accelerator, ("tcg", "kvm"))
+        self.assertIs(seen["Machine"]["HardwareIsolation"], accelerator == "kvm")
+        self.home.ok("rm", "-f", box)
+
+    @core
+    def test_info_and_version(self):
+        self.assertRegex(self.home.ok("info").text, "(?i)\\b(tcg|kvm)\\b")
+        self.assertRegex(self.home.ok("version").text, r"\d+\.\d+\.\d+")
+        self.assertRegex(self.home.ok("--version").text, r"\d+\.\d+\.\d+")
+        self.assertIn("run", self.home.ok("--help").text)
+        for command in ("run", "ps", "logs", "stop", "kill", "rm", "exec", "wait", "inspect", "load", "pull", "images",
+                        "rmi", "info", "version", "create", "start"):
+            with self.subTest(command):
+                self.assertIn(command, self.home.ok(command, "--help").text)
+
+    def test_prefixes(self):
+        boxes = []
+        try:
+            # Seventeen IDs: two begin with the same digit.
+            for _ in range(17):
+                boxes.append(self.home.ok("create", "box", "true").text.strip())
+            first = {}
+            for box in boxes:
+                first.setdefault(box[0], []).append(box)
+            same = next(group for group in first.values() if len(group) > 1)
+            result = self.home.run("inspect", same[0][0])
+            self.assertNotEqual(result.rc, 0)
+            for box in same[:2]:
+                self.assertIn(box[:12].encode(), result.err, result)
+            self.assertEqual(self.home.inspect(same[0][:12])["Id"], same[0])
+        finally:
+            for box in boxes:
+                self.home.run("rm", "-f", box)
+
+    def test_a_name_like_an_id_prefix(self):
+        """A name wins over an ID's prefix."""
+        first = self.home.run_detached("box", "sleep", "1000")
+        second = self.home.run_detached("--name", first[:6], "box", "sleep", "1000")
+        self.assertEqual(self.home.inspect(first[:6])["Id"], second)
+        self.home.ok("rm", "-f", first, second)
+
+    @core
+    def test_unknown_box(self):
+        for command in ("stop", "kill", "rm", "wait", "logs", "inspect"):
+            with self.subTest(command):
+                result = self.home.run(command, "nosuch")
+                self.assertNotEqual(result.rc, 0, result)
+                self.assertRegex(result.err, rb"\Aa3s-box: [^\n]*nosuch[^\n]*\n\Z", result)
+
+    def test_generated_names_differ(self):
+        boxes = [self.home.run_detached("box", "true") for _ in range(3)]
+        names = {self.home.inspect(b)["Name"].lstrip("/") for b in boxes}
+        self.assertEqual(len(names), 3)
+        for name in names:
+            self.assertRegex(name, r"^[a-z0-9][a-z0-9_.-]+$")
+        self.home.ok("rm", "-f", *boxes)
+
+    def test_detached_with_rm(self):
+        before = self.home.inventory()
+        box = self.home.run_detached("--rm", "box", "true")
+        wait_for("the box to be gone", lambda: box not in self.home.boxes())
+        self.assertEqual(self.home.settle(before), "")
+
+    def test_it_survives_the_terminal_that_started_it(self):
+        from a3s import Terminal  # pylint: disable=import-outside-toplevel
+        with Terminal(self.home, "run", "-d", "--name", "bg", "box", "sleep", "1000") as t:
+            t.read_until(rb"[0-9a-f]{64}\r\n")
+            self.assertEqual(t.finish()[0], 0)
+        self.assert_out(self.home.run("exec", "bg", "echo", "alive"), "alive\n")
+        self.home.ok("rm", "-f", "bg")
+
+
+class Many(BoxTest):
+    @slow(600)
+    def test_20_at_once(self):
+        count = 20
+        results = {}
+        wrong = []
+        done = threading.Event()
+
+        def one(n):
+            results[n] = self.home.run(
+                "run", "--name", "m%d" % n, "-m", "128m", "-i", "box", "sh", "-c",
+                "echo here is %d; cat; sleep 1; echo %d >&2; exit %d" % (n, n, n), input=b"%d" % n * 5000, timeout=400)
+
+        def watch():
+            """Every ps is a true picture: known boxes only, each once, and none seen running that has been seen to end."""
+            ended = set()
+            while not done.is_set():
+                sure = set(results)  # these have returned: from now on they must be shown as exited
+                result = self.home.run("ps", "-a", timeout=60)
+                if result.rc or result.err:
+                    wrong.append(str(result))
+                    continue
+                rows = {row["NAMES"]: row["STATUS"] for row in table(result.text)}
+                names = [row["NAMES"] for row in table(result.text)]
+                if len(names) != len(rows):
+                    wrong.append("a box twice:\n" + result.text)
+                for name, status in rows.items():
+                    if not re.match(r"(Created|Starting|Up |Exited \(\d+\)|Stopping)", status):
+                        wrong.append("%s: %s" % (name, status))
+                    if name in ended and not status.startswith("Exited"):
+                        wrong.append("%s is back: %s" % (name, status))
+                    if status.startswith("Exited"):
+                        ended.add(name)
+                for n in sure:
+                    if not rows.get("m%d" % n, "").startswith("Exited (%d)" % n):
+                        wrong.append("m%d has ended with %d, ps says %r" % (n, n, rows.get("m%d" % n)))
+                running = sum(status.startswith("Up ") for status in rows.values())
+                most[0] = max(most[0], running)
+                time.sleep(0.1)
+
+        most = [0]
+        threads = [threading.Thread(target=one, args=(n,)) for n in range(count)]
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        done.set()
+        watcher.join()
+        try:
+            self.assertEqual(sorted(results), list(range(count)))
+            for n, result in results.items():
+                self.assert_out(result, b"here is %d\n" % n + b"%d" % n * 5000, rc=n)
+                self.assertEqual(result.err, b"%d\n" % n)
+            self.assertEqual(wrong[:5], [])
+            self.assertGreater(most[0], 1, "no two boxes were ever seen running at once")
+        finally:
+            self.home.ok("rm", "-f", *["m%d" % n for n in range(count)])
+
+    @slow(600)
+    def test_20_running_at_once(self):
+        """All of them alive at the same moment."""
+        boxes = {}
+
+        def one(n):
+            boxes[n] = self.home.run_detached("--name", "r%d" % n, "-m", "128m", "box", "sleep", "100000", timeout=400)
+
+        threads = [threading.Thread(target=one, args=(n,)) for n in range(20)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        try:
+            self.assertEqual(len(boxes), 20)
+            rows = table(self.home.ok("ps").text)
+            self.assertEqual(sorted(row["NAMES"] for row in rows), sorted("r%d" % n for n in range(20)))
+            self.assertTrue(all(row["STATUS"].startswith("Up ") for row in rows), rows)
+            for n in range(20):
+                self.assert_out(self.home.run("exec", "r%d" % n, "hostname"), boxes[n][:12] + "\n")
+        finally:
+            self.home.ok("rm", "-f", *["r%d" % n for n in range(20)], timeout=300)
+        self.assertEqual(self.home.boxes(), [])
