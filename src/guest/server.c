@@ -64,6 +64,11 @@ int server_spawn(struct server *server, struct session *s, const struct wire_pro
 	return r;
 }
 
+bool server_is_bare(const struct server *server)
+{
+	return server->box->bare;
+}
+
 void server_main_running(struct server *server)
 {
 	server->main_started = true;
@@ -187,9 +192,13 @@ int server_listen(struct server *server, int fd)
 
 int server_signal_main(struct server *server, int sig)
 {
-	if (!server->main_pid)
-		return -ESRCH;
-	return kill(server->main_pid, sig) < 0 ? -errno : 0;
+	for (struct session *s = server->sessions; s; s = s->next) {
+		if (s->main && s->pid) {
+			session_signal(s, sig);
+			return 0;
+		}
+	}
+	return -ESRCH;
 }
 
 void server_stop(struct server *server)

@@ -18,6 +18,7 @@
  * process ends, so that the process does not stop on a full pipe.
  */
 #include "session.h"
+#include "signals.h"
 
 #include <signal.h>
 #include <string.h>
@@ -171,6 +172,8 @@ void session_reaped(struct session *s, int wait_status)
 {
 	s->pid = 0;
 	s->status = (uint32_t)proc_status_code(wait_status);
+	if (s->ended_by && s->status == 128 + SIGKILL)
+		s->status = 128 + (uint32_t)s->ended_by;
 	stream_close(&s->stdin_end);
 	if (s->main) {
 		server_main_gone(s->server);
@@ -356,9 +359,18 @@ static int handle_signal(struct session *s, const struct wire_frame *f)
 		return r;
 	if (sig < 1 || sig > (uint32_t)SIGRTMAX)
 		return -EBADMSG;
-	if (s->pid)
-		kill(s->pid, (int)sig); /* not reaped yet, so the number is still ours */
+	session_signal(s, (int)sig);
 	return 0;
+}
+
+void session_signal(struct session *s, int sig)
+{
+	if (!s->pid)
+		return; /* not reaped yet, so else the number is still ours */
+	if (!s->main || server_is_bare(s->server))
+		kill(s->pid, sig);
+	else if (signals_to_init(s->pid, sig))
+		s->ended_by = sig;
 }
 
 static int handle_frame(struct session *s, const struct wire_frame *f)

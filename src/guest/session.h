@@ -20,6 +20,7 @@ struct session {
 	bool main, tty;
 	pid_t pid;	 /* 0: no process, or reaped */
 	uint32_t status; /* once reaped */
+	int ended_by;	 /* signal that SIGKILL stood in for (signals.h), 0: none */
 
 	int fd; /* connection, -1 when gone */
 	struct loop_source *fd_source;
@@ -41,6 +42,8 @@ int session_new(struct server *server, int fd, struct session **ret);
 void session_free(struct session *s);
 /* The process has ended; wait_status as of waitpid. May free the session. */
 void session_reaped(struct session *s, int wait_status);
+/* Signals its process, if it still has one. */
+void session_signal(struct session *s, int sig);
 
 /* ---- server.c ---- */
 struct loop *server_loop(struct server *server);
@@ -48,6 +51,8 @@ struct loop *server_loop(struct server *server);
 uint8_t *server_scratch(struct server *server);
 /* Starts a process for s. 0 or -errno, -ESRCH: the box is not running; -EBUSY: it runs already. */
 int server_spawn(struct server *server, struct session *s, const struct wire_process *p, struct spawn *ret);
+/* Unit tests: the workload is no init of a namespace. */
+bool server_is_bare(const struct server *server);
 void server_main_running(struct server *server);
 void server_main_gone(struct server *server);
 

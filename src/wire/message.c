@@ -35,7 +35,7 @@ static int put_message(struct buf *out, enum wire_type type, struct buf *msg, in
 
 static int put_list(struct buf *msg, uint8_t tag, const struct strv *list)
 {
-	int r = 0;
+	int r = list->n > WIRE_LIST_MAX ? -EMSGSIZE : 0; /* the receiver would refuse it */
 	for (size_t i = 0; r == 0 && i < list->n; i++)
 		r = wire_field_str(msg, tag, list->v[i]);
 	return r;
@@ -103,7 +103,10 @@ int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret)
 	while ((r = wire_field_next(&p, end, &field)) > 0) {
 		if (field.tag == HELLO_VERSION) {
 			r = wire_field_get_u64(&field, &v);
-			h.version = (uint32_t)v;
+			if (r == 0 && v > UINT32_MAX)
+				r = -EBADMSG;
+			if (r == 0)
+				h.version = (uint32_t)v;
 		} else if (field.tag == HELLO_RELEASE) {
 			r = wire_field_get_str(&field, &h.release);
 		}

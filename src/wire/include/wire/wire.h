@@ -41,6 +41,9 @@
  *     guest > STDOUT, STDERR
  *     guest > EXIT          u32 status (0-255, 128+N for signal N), after the last output byte; then closes
  *
+ * SIGNAL has the effect that it would have on an ordinary process, although the workload is init of its namespace: one
+ * that it neither handles, blocks nor ignores ends it (guest/signals.h).
+ *
  * If the host closes first, the process loses its input (and its terminal: SIGHUP) and runs on. Output is
  * flow-controlled by the stream: a host that does not read makes the process wait.
  */
