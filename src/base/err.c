@@ -29,7 +29,9 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
 	char msg[ERR_MSG_MAX];
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
-	return err_set(e, code, "%s: %s", msg, strerror(-code));
+	/* What does not fit is cut off the context: the reason must stay. */
+	const char *why = strerror(-code);
+	return err_set(e, code, "%.*s: %s", (int)(sizeof(msg) - 3 - MIN_OF(strlen(why), sizeof(msg) - 3)), msg, why);
 }
 
 int err_wrap(struct err *e, const char *fmt, ...)

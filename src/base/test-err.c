@@ -74,13 +74,28 @@ static void text_that_does_not_fit_is_cut_and_terminated(void **state)
 	big[sizeof(big) - 1] = '\0';
 	err_set(&e, -EIO, "%s", big);
 	assert_int_equal(strlen(e.msg), ERR_MSG_MAX - 1);
-	err_sys(&e, -EIO, "%s", big);
-	assert_int_equal(strlen(e.msg), ERR_MSG_MAX - 1);
 	err_set(&e, -EIO, "end");
 	err_wrap(&e, "%s", big);
 	assert_int_equal(strlen(e.msg), ERR_MSG_MAX - 1);
 	err_hint(&e, "%s", big);
 	assert_int_equal(strlen(e.hint), sizeof(e.hint) - 1);
+}
+
+static void the_reason_of_a_system_error_is_kept_however_long_its_context(void **state)
+{
+	static const char why[] = ": Input/output error";
+	struct err e;
+	char big[2 * ERR_MSG_MAX];
+
+	memset(big, 'a', sizeof(big) - 1);
+	for (size_t len = ERR_MSG_MAX - 40; len < sizeof(big); len++) {
+		big[len] = '\0';
+		err_sys(&e, -EIO, "%s", big);
+		size_t n = strlen(e.msg);
+		assert_true(n < ERR_MSG_MAX && n >= ERR_MSG_MAX - 40);
+		assert_string_equal(e.msg + n - strlen(why), why);
+		big[len] = 'a';
+	}
 }
 
 static const struct {
@@ -196,6 +211,7 @@ int main(void)
 		cmocka_unit_test(an_absent_error_object_is_ignored),
 		cmocka_unit_test(a_message_may_be_made_from_itself),
 		cmocka_unit_test(text_that_does_not_fit_is_cut_and_terminated),
+		cmocka_unit_test(the_reason_of_a_system_error_is_kept_however_long_its_context),
 		cmocka_unit_test(whatever_could_drive_a_terminal_is_escaped),
 		cmocka_unit_test(escaping_never_writes_beyond_the_buffer_nor_cuts_a_character),
 		cmocka_unit_test(an_error_is_printed_as_one_escaped_line),

@@ -260,7 +260,7 @@ static void spawning_works_when_our_own_standard_descriptors_are_closed(void **s
 
 	pid_t middle = fork();
 	if (middle == 0) {
-		static const char *const argv[] = {"sh", "-c", "test $(cat <&1) = k && test -e /dev/fd/0 && test -e /dev/fd/2", NULL};
+		static const char *const argv[] = {"sh", "-c", "exec 5<&1; test \"$(cat <&5)\" = k && test -e /proc/$$/fd/0 && test -e /proc/$$/fd/2", NULL};
 		static const char *const bad[] = {"absent", NULL};
 		struct proc_fd fd = {to, 1};
 		struct proc_opts o = {.path = "/bin/sh", .argv = argv, .fds = &fd, .n_fds = 1};

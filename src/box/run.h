@@ -19,7 +19,7 @@ int box_open_box_dir(struct state *st, const char *id, bool create, struct err *
 /* Makes scratch.img in the box's folder unless it is there: a sparse copy of a template formatted once. */
 int box_ensure_scratch(struct state *st, int box_dirfd, struct err *e);
 
-/* Listening (backlog 64) and connected Unix stream sockets by folder and name, for paths of any length. fd or -errno. */
+/* Listening and connected Unix stream sockets by folder and name, for paths of any length. fd or -errno. */
 int unix_listen_at(int dirfd, const char *name);
 int unix_connect_at(int dirfd, const char *name);
 

@@ -30,6 +30,7 @@ enum {
 	STEPS = 200000,	     /* about 0.3 ms natively */
 	BUDGET_US = 20000,   /* the guest is interrupted after this */
 	SLOWDOWN_MAX = 20,   /* hardware virtualization stays below 2 even on a loaded host */
+	TSC_MEASURE_NS = 25000000,
 };
 
 /* loop: incq (%rdi); dec %rcx; jnz loop; hlt */
@@ -173,6 +174,24 @@ void kvm_probe_run(struct kvm_probe_result *ret)
 	measure(vm, kvm, ret);
 }
 
+struct tsc_sample {
+	uint64_t tsc, ns;
+};
+
+/* Both clocks at one moment: of several tries the one with the least time between its two ends. */
+static void sample_tsc(struct tsc_sample *ret)
+{
+	uint64_t best = UINT64_MAX;
+
+	for (int i = 0; i < 16; i++) {
+		uint64_t before = time_mono_ns(), tsc = __rdtsc(), after = time_mono_ns();
+		if (after - before < best) {
+			best = after - before;
+			*ret = (struct tsc_sample){.tsc = tsc, .ns = before + best / 2};
+		}
+	}
+}
+
 uint64_t tsc_measure_khz(void)
 {
 	unsigned a, b, c, d;
@@ -185,19 +204,12 @@ uint64_t tsc_measure_khz(void)
 			(strncmp(source, "tsc", 3) != 0 && strncmp(source, "kvm-clock", 9) != 0))
 			return 0;
 	}
-	uint64_t best = UINT64_MAX, khz = 0;
-	for (int round = 0; round < 3; round++) { /* the round with the tightest bracket wins */
-		uint64_t t0 = time_mono_ns(), c0 = __rdtsc(), t1 = time_mono_ns();
-		struct timespec nap = {.tv_nsec = 3000000};
-		nanosleep(&nap, NULL);
-		uint64_t t2 = time_mono_ns(), c1 = __rdtsc(), t3 = time_mono_ns();
-		uint64_t slack = (t1 - t0) + (t3 - t2), ns = (t2 + t3) / 2 - (t0 + t1) / 2;
-		if (ns && slack < best) {
-			best = slack;
-			khz = (c1 - c0) * 1000000 / ns;
-		}
-	}
-	return khz;
+	struct tsc_sample start = {0}, end = {0};
+	struct timespec nap = {.tv_nsec = TSC_MEASURE_NS};
+	sample_tsc(&start);
+	nanosleep(&nap, NULL);
+	sample_tsc(&end);
+	return end.ns > start.ns ? (end.tsc - start.tsc) * 1000000 / (end.ns - start.ns) : 0;
 }
 
 #else

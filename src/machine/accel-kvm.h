@@ -12,7 +12,7 @@ struct kvm_probe_result {
 
 /* Runs the counting guest in this process, for some ms on a good host. Changes signal handlers: call it in a child. */
 void kvm_probe_run(struct kvm_probe_result *ret);
-/* Frequency of an invariant TSC in kHz, from CPUID or measured over 5 ms; 0 if there is none. */
+/* Frequency of an invariant TSC in kHz, measured over 25 ms against the monotonic clock; 0 if there is none. */
 uint64_t tsc_measure_khz(void);
 
 #endif

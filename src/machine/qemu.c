@@ -23,7 +23,7 @@
 #include "base/io.h"
 #include "base/proc.h"
 
-enum { ARGS_MAX = 64, CHILD_VSOCK_FD = 3 };
+enum { ARGS_MAX = 64 + 4 * MACHINE_DISKS_MAX, CHILD_VSOCK_FD = 3 };
 
 struct args {
 	char *v[ARGS_MAX + 1]; /* owned */
@@ -83,15 +83,24 @@ static void disk_args(struct args *a, size_t i, const struct machine_disk *d)
 	arg(a, "virtio-blk-device,drive=d%zu", i);
 }
 
+/*
+ * The guest's clock is known without the old timers: kvmclock under KVM, or under emulation the host's own TSC, whose
+ * frequency we tell. Then PIT and PIC are left out, and the kernel does not wait for them (kernel/BOOT.md).
+ */
+static bool knows_clock(const struct machine_config *c)
+{
+	return c->accel == ACCEL_KVM || c->tsc_khz;
+}
+
+/* Each parameter's reason and measured effect is in kernel/BOOT.md. */
 static void cmdline_arg(struct args *a, const struct machine_config *c)
 {
 	char tsc[64] = "";
 
-	/* Under TCG the guest's TSC is the host's; telling its frequency saves the calibration (BOOT.md). */
 	if (c->accel == ACCEL_TCG && c->tsc_khz)
 		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%llu", (unsigned long long)c->tsc_khz);
 	arg(a, "-append");
-	arg(a, "console=ttyS0 quiet reboot=t panic=-1%s", tsc);
+	arg(a, "quiet reboot=t noreplace-smp dummy.numdummies=0 rcupdate.rcu_expedited=1 swiotlb=noforce%s", tsc);
 }
 
 static void build_args(struct args *a, const char *qemu, const struct machine_config *c)
@@ -107,7 +116,8 @@ static void build_args(struct args *a, const char *qemu, const struct machine_co
 	arg(a, "-sandbox");
 	arg(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	arg(a, "-M");
-	arg(a, "microvm,memory-backend=mem,auto-kernel-cmdline=on,acpi=off");
+	arg(a, "microvm,memory-backend=mem,auto-kernel-cmdline=on,acpi=off,x-option-roms=off,rtc=on,isa-serial=on%s",
+		knows_clock(c) ? ",pit=off,pic=off" : "");
 	arg(a, "-object");
 	arg(a, "memory-backend-memfd,id=mem,size=%lluM,share=on", mib);
 	arg(a, "-m");
@@ -115,7 +125,7 @@ static void build_args(struct args *a, const char *qemu, const struct machine_co
 	arg(a, "-accel");
 	arg(a, "%s", c->accel == ACCEL_KVM ? "kvm" : "tcg,thread=multi");
 	arg(a, "-cpu");
-	arg(a, "%s", c->accel == ACCEL_KVM ? "host" : "max");
+	arg(a, "%s", c->accel == ACCEL_KVM ? "host" : "max,-svm");
 	arg(a, "-smp");
 	arg(a, "%u", c->vcpus);
 	arg(a, "-kernel");

@@ -9,9 +9,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct oci_challenge c = { 0 };
+	struct oci_challenge c = {0};
 	CLEANUP_FREE char *s = strndup((const char *)data, size), *credentials = NULL;
-	struct err e = { 0 };
+	struct err e = {0};
 
 	if (!s)
 		return 0;

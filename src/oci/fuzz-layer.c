@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Layers, compressed or not, laid over each other into a disk image. An image that is made must keep every rule of
- * the format, which an independent reader checks. Input: layers, each behind its length as u32 LE.
+ * Layers, compressed or not, laid over each other into a disk image. An image that is made must keep every
+ * rule of the format, which an independent reader checks. Input: layers, each behind its length as u32 LE.
  */
 #include <stdint.h>
 #include <string.h>
@@ -39,10 +39,11 @@ static int apply_all(struct oci_erofs *w, const uint8_t *data, size_t size, stru
 
 	for (int i = 0; r == 0 && i < LAYERS_MAX && size >= 4; i++) {
 		struct oci_stream *s = NULL;
-		uint32_t n = (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 24;
+		uint32_t n = (uint32_t)data[0] | (uint32_t)data[1] << 8 | (uint32_t)data[2] << 16 |
+			     (uint32_t)data[3] << 24;
 		n = (uint32_t)MIN_OF((size_t)n, size - 4);
-		struct memory m = { data + 4, n };
-		struct oci_source src = { read_memory, &m };
+		struct memory m = {data + 4, n};
+		struct oci_source src = {read_memory, &m};
 		r = oci_stream_new("layer", &src, NULL, UNPACKED_MAX, &s, e);
 		if (r == 0)
 			r = oci_layer_apply(w, s, NULL, NULL, e);
@@ -58,8 +59,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const uint8_t uuid[16];
 	struct oci_erofs w;
 	struct oci_tree *tree = NULL;
-	struct oci_tree_ops ops = { oci_erofs_discard, &w };
-	struct err e = { 0 };
+	struct oci_tree_ops ops = {oci_erofs_discard, &w};
+	struct err e = {0};
 	struct er_image im;
 	int fd = memfd_create("fuzz", MFD_CLOEXEC);
 
@@ -71,7 +72,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (r < 0 && (!e.code || !e.msg[0]))
 			abort();
 		if (r == 0 && oci_erofs_finish(&w, uuid, &e) == 0) {
-			/* A sparse file of a petabyte is a valid image, but no test walks it. */
 			er_open(&im, fd);
 			er_check_all(&im);
 			er_close(&im);

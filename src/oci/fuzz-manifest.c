@@ -9,8 +9,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void try_index(const uint8_t *data, size_t size, struct err *e)
 {
-	CLEANUP(oci_platform_done) struct oci_platform p = { 0 };
-	CLEANUP(oci_index_done) struct oci_index i = { 0 };
+	CLEANUP(oci_platform_done) struct oci_platform p = {0};
+	CLEANUP(oci_index_done) struct oci_index i = {0};
 
 	if (oci_platform_parse("linux/amd64", &p, e) == 0 && oci_index_parse(data, size, &i, e) == 0)
 		(void)oci_index_select(&i, &p, e);
@@ -18,7 +18,7 @@ static void try_index(const uint8_t *data, size_t size, struct err *e)
 
 static void try_config(const uint8_t *data, size_t size, struct err *e)
 {
-	CLEANUP(oci_config_done) struct oci_config c = { 0 };
+	CLEANUP(oci_config_done) struct oci_config c = {0};
 	struct oci_image *i = calloc(1, sizeof(*i));
 	char chain[OCI_DIGEST_MAX];
 
@@ -34,8 +34,8 @@ static void try_config(const uint8_t *data, size_t size, struct err *e)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	CLEANUP(oci_manifest_done) struct oci_manifest m = { 0 };
-	struct err e = { 0 };
+	CLEANUP(oci_manifest_done) struct oci_manifest m = {0};
+	struct err e = {0};
 	enum oci_kind kind;
 
 	if (size == 0)

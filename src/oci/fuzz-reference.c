@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	CLEANUP_FREE char *s = strndup((const char *)data, size);
-	struct err e = { 0 };
+	struct err e = {0};
 
 	if (!s)
 		return 0;

@@ -12,8 +12,9 @@
 /* Rows that nothing leads to: removed images whose last holder is gone, and disks without an image. */
 static int delete_rows(struct oci_store *s, struct err *e)
 {
-	static const char doomed[] = "DELETE FROM image_manifests WHERE doomed AND digest NOT IN"
-				     " (SELECT manifest FROM image_refs UNION SELECT manifest FROM image_names)";
+	static const char doomed[] =
+		"DELETE FROM image_manifests WHERE doomed AND digest NOT IN"
+		" (SELECT manifest FROM image_refs UNION SELECT manifest FROM image_names)";
 	static const char *const statements[] = {
 		doomed,
 		"DELETE FROM image_blobs WHERE manifest NOT IN (SELECT digest FROM image_manifests)",

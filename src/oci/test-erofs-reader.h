@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests: a small EROFS reader of its own, written from the kernel's point of view (fs/erofs), that shares nothing
- * with the writer. It reads byte offsets, not structs, and checks each rule on the way; a broken one aborts.
+ * For tests: a small EROFS reader of its own, written from the kernel's point of view (fs/erofs), that shares
+ * nothing with the writer. It reads byte offsets, not structs, and checks each rule on the way; a broken one
+ * aborts.
  */
 #ifndef OCI_TEST_EROFS_READER_H
 #define OCI_TEST_EROFS_READER_H
@@ -13,12 +14,12 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define CHECK(c)                                                                                             \
-	do {                                                                                                 \
-		if (!(c)) {                                                                                  \
-			fprintf(stderr, "%s:%d: EROFS rule broken: %s\n", __FILE__, __LINE__, #c);           \
-			abort();                                                                             \
-		}                                                                                            \
+#define CHECK(c) \
+	do { \
+		if (!(c)) { \
+			fprintf(stderr, "%s:%d: EROFS rule broken: %s\n", __FILE__, __LINE__, #c); \
+			abort(); \
+		} \
 	} while (0)
 
 struct er_image {
@@ -63,7 +64,7 @@ static inline void er_open(struct er_image *im, int fd)
 	uint8_t block[3072];
 
 	CHECK(fstat(fd, &st) == 0 && st.st_size >= 4096 && st.st_size % 4096 == 0);
-	*im = (struct er_image){ .n = (size_t)st.st_size };
+	*im = (struct er_image){.n = (size_t)st.st_size};
 	im->p = mmap(NULL, im->n, PROT_READ, MAP_SHARED, fd, 0);
 	CHECK(im->p != MAP_FAILED);
 	CHECK(er_le(im, 1024, 4) == 0xE0F5E1E2);
@@ -85,7 +86,7 @@ static inline void er_close(struct er_image *im)
 
 static inline struct er_inode er_get(const struct er_image *im, uint64_t nid)
 {
-	struct er_inode i = { .nid = nid, .at = im->meta + nid * 32 };
+	struct er_inode i = {.nid = nid, .at = im->meta + nid * 32};
 	unsigned format = (unsigned)er_le(im, i.at, 2), icount = (unsigned)er_le(im, i.at + 2, 2);
 
 	CHECK(nid != 0 && (format & ~0xfu) == 0 && (format & 1));
@@ -109,7 +110,8 @@ static inline struct er_inode er_get(const struct er_image *im, uint64_t nid)
 }
 
 /* Where byte off of the content is, and how many follow it there; 0 for a hole. */
-static inline uint64_t er_map(const struct er_image *im, const struct er_inode *i, uint64_t off, uint64_t *run)
+static inline uint64_t er_map(
+	const struct er_image *im, const struct er_inode *i, uint64_t off, uint64_t *run)
 {
 	uint64_t left = i->size - off;
 
@@ -137,7 +139,8 @@ static inline uint64_t er_map(const struct er_image *im, const struct er_inode *
 	return (uint64_t)i->u * 4096 + off;
 }
 
-static inline void er_read(const struct er_image *im, const struct er_inode *i, uint64_t off, void *buf, size_t n)
+static inline void er_read(
+	const struct er_image *im, const struct er_inode *i, uint64_t off, void *buf, size_t n)
 {
 	uint8_t *out = buf;
 
@@ -168,11 +171,12 @@ static inline void er_list(const struct er_image *im, const struct er_inode *dir
 		size_t len = dir->size - off < 4096 ? (size_t)(dir->size - off) : 4096;
 		memset(block, 0, sizeof(block));
 		er_read(im, dir, off, block, len);
-		struct er_image b = { .p = block, .n = len };
+		struct er_image b = {.p = block, .n = len};
 		size_t n = er_le(&b, 8, 2) / 12;
 		CHECK(n > 0 && er_le(&b, 8, 2) % 12 == 0);
 		for (size_t k = 0; k < n; k++, n_entries++) {
-			size_t from = er_le(&b, 12 * k + 8, 2), to = k + 1 < n ? er_le(&b, 12 * k + 20, 2) : len;
+			size_t from = er_le(&b, 12 * k + 8, 2),
+			       to = k + 1 < n ? er_le(&b, 12 * k + 20, 2) : len;
 			CHECK(from < to && to <= len);
 			size_t name_len = k + 1 < n ? to - from : strnlen((char *)block + from, to - from);
 			CHECK(name_len > 0 && name_len <= 255);
@@ -209,7 +213,7 @@ static inline uint64_t er_lookup(const struct er_image *im, const char *path)
 
 	while (*path && nid) {
 		struct er_inode dir = er_get(im, nid);
-		struct er_find f = { .name = path, .n = strcspn(path, "/") };
+		struct er_find f = {.name = path, .n = strcspn(path, "/")};
 		if (!S_ISDIR(dir.mode))
 			return 0;
 		er_list(im, &dir, er_find_fn, &f);
@@ -220,7 +224,8 @@ static inline uint64_t er_lookup(const struct er_image *im, const char *path)
 }
 
 /* Value of an attribute by name index and rest of the name; length, or -1. */
-static inline int er_xattr(const struct er_image *im, const struct er_inode *i, unsigned index, const char *name, void *buf)
+static inline int er_xattr(
+	const struct er_image *im, const struct er_inode *i, unsigned index, const char *name, void *buf)
 {
 	uint64_t at = i->xattr_at + 12, end = i->xattr_at + i->xattr_len;
 
@@ -246,11 +251,12 @@ struct er_walk {
 	uint64_t max_nid;
 };
 
-static inline void er_check_dir(struct er_image *im, uint64_t nid, uint64_t parent, uint8_t *names, uint64_t max_nid);
+static inline void er_check_dir(
+	struct er_image *im, uint64_t nid, uint64_t parent, uint8_t *names, uint64_t max_nid);
 
 static inline void er_check_fn(void *data, const char *name, uint64_t nid, unsigned type)
 {
-	static const unsigned types[] = { 0, S_IFREG, S_IFDIR, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK, S_IFLNK };
+	static const unsigned types[] = {0, S_IFREG, S_IFDIR, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK, S_IFLNK};
 	struct er_walk *w = data;
 	char scratch[65536];
 
@@ -274,10 +280,11 @@ static inline void er_check_fn(void *data, const char *name, uint64_t nid, unsig
 		er_map(w->im, &i, off, &run);
 }
 
-static inline void er_check_dir(struct er_image *im, uint64_t nid, uint64_t parent, uint8_t *names, uint64_t max_nid)
+static inline void er_check_dir(
+	struct er_image *im, uint64_t nid, uint64_t parent, uint8_t *names, uint64_t max_nid)
 {
 	struct er_inode dir = er_get(im, nid);
-	struct er_walk w = { .im = im, .self = nid, .parent = parent, .names = names, .max_nid = max_nid };
+	struct er_walk w = {.im = im, .self = nid, .parent = parent, .names = names, .max_nid = max_nid};
 
 	er_list(im, &dir, er_check_fn, &w);
 	CHECK(dir.nlink == 2 + w.subdirs);

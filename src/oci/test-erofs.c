@@ -32,7 +32,7 @@ static int build(struct buf *layers, size_t n, struct err *e)
 {
 	struct oci_erofs w;
 	struct oci_tree *tree;
-	struct oci_tree_ops ops = { oci_erofs_discard, &w };
+	struct oci_tree_ops ops = {oci_erofs_discard, &w};
 	static const uint8_t uuid[16] = "0123456789abcde";
 	int fd = memfd_create("erofs", MFD_CLOEXEC);
 
@@ -43,8 +43,8 @@ static int build(struct buf *layers, size_t n, struct err *e)
 	int r = 0;
 	for (size_t i = 0; i < n; i++) {
 		tar_end(&layers[i]);
-		struct memory m = { buf_data(&layers[i]), layers[i].len };
-		struct oci_source src = { read_memory, &m };
+		struct memory m = {buf_data(&layers[i]), layers[i].len};
+		struct oci_source src = {read_memory, &m};
 		struct oci_stream *s;
 		assert_int_equal(oci_stream_new("layer", &src, NULL, 1 << 30, &s, e), 0);
 		if (r == 0)
@@ -65,7 +65,7 @@ static int build(struct buf *layers, size_t n, struct err *e)
 
 static void open_built(struct er_image *im, struct buf *layers, size_t n)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	int fd = build(layers, n, &e);
 
 	if (fd < 0)
@@ -77,7 +77,7 @@ static void open_built(struct er_image *im, struct buf *layers, size_t n)
 
 static void assert_refused(struct buf *layers, size_t n, const char *why)
 {
-	struct err e = { 0 };
+	struct err e = {0};
 	int fd = build(layers, n, &e);
 
 	assert_true(fd < 0);
@@ -106,7 +106,7 @@ static void assert_content(const struct er_image *im, const char *path, const vo
 
 static void test_empty(void **state)
 {
-	struct buf l = { 0 };
+	struct buf l = {0};
 	struct er_image im;
 
 	open_built(&im, &l, 1);
@@ -118,9 +118,9 @@ static void test_empty(void **state)
 
 static void test_sizes(void **state)
 {
-	static const size_t sizes[] = { 0, 1, 2047, 2048, 2049, 4095, 4096, 4097, 8192, 70000, 3 << 20 };
+	static const size_t sizes[] = {0, 1, 2047, 2048, 2049, 4095, 4096, 4097, 8192, 70000, 3 << 20};
 	static uint8_t data[3 << 20];
-	struct buf l = { 0 };
+	struct buf l = {0};
 	struct er_image im;
 	char name[32];
 
@@ -140,28 +140,30 @@ static void test_sizes(void **state)
 
 static void test_metadata(void **state)
 {
-	static const uint8_t cap[] = { 1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 };
-	struct buf l = { 0 };
+	static const uint8_t cap[] = {1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+	struct buf l = {0};
 	struct er_image im;
 	uint8_t value[65536];
 	char target[101];
 
 	memset(target, 't', 100);
 	target[100] = '\0';
-	tar_put(&l, &(struct tar_entry){ .name = "dev/null", .type = '3', .mode = 0666, .major = 1, .minor = 3 });
-	tar_put(&l, &(struct tar_entry){ .name = "dev/big", .type = '4', .mode = 0600, .major = 259, .minor = 70000 });
-	tar_put(&l, &(struct tar_entry){ .name = "fifo", .type = '6' });
-	tar_put(&l, &(struct tar_entry){ .name = "sticky/", .type = '5', .mode = 01777 });
-	tar_put(&l, &(struct tar_entry){ .name = "link", .type = '2', .link = target });
+	tar_put(&l,
+		&(struct tar_entry){.name = "dev/null", .type = '3', .mode = 0666, .major = 1, .minor = 3});
+	tar_put(&l, &(struct tar_entry){
+			    .name = "dev/big", .type = '4', .mode = 0600, .major = 259, .minor = 70000});
+	tar_put(&l, &(struct tar_entry){.name = "fifo", .type = '6'});
+	tar_put(&l, &(struct tar_entry){.name = "sticky/", .type = '5', .mode = 01777});
+	tar_put(&l, &(struct tar_entry){.name = "link", .type = '2', .link = target});
 	tar_pax("SCHILY.xattr.security.capability", cap, sizeof(cap));
 	tar_pax("mtime", "-1.25", 5);
-	tar_put(&l, &(struct tar_entry){ .name = "su", .mode = 04755, .uid = 0 });
+	tar_put(&l, &(struct tar_entry){.name = "su", .mode = 04755, .uid = 0});
 	tar_pax("uid", "4294967294", 10);
 	tar_pax("mtime", "5000000000.123456789", 20);
 	tar_pax("SCHILY.xattr.user.a", "x", 1);
 	tar_pax("SCHILY.xattr.trusted.overlay.opaque", "y", 1);
 	tar_pax("SCHILY.xattr.unknown.a", "x", 1);
-	tar_put(&l, &(struct tar_entry){ .name = "f", .gid = 65536, .data = "abc", .size = 3 });
+	tar_put(&l, &(struct tar_entry){.name = "f", .gid = 65536, .data = "abc", .size = 3});
 	tar_pax("path", "bad\xff\xfename", 9);
 	tar_file(&l, "ignored", "raw", 3);
 	tar_pax("path", "e\xcc\x81", 3);
@@ -194,7 +196,7 @@ static void test_metadata(void **state)
 
 static void test_large_directory(void **state)
 {
-	struct buf l = { 0 };
+	struct buf l = {0};
 	struct er_image im;
 	char name[120];
 
@@ -214,16 +216,16 @@ static void test_large_directory(void **state)
 static void test_hard_links(void **state)
 {
 	static uint8_t data[9000];
-	struct buf l[3] = { 0 };
+	struct buf l[3] = {0};
 	struct er_image im;
 
 	memset(data, 7, sizeof(data));
 	tar_file(&l[0], "a", data, sizeof(data));
-	tar_put(&l[0], &(struct tar_entry){ .name = "b", .type = '1', .link = "a" });
-	tar_put(&l[0], &(struct tar_entry){ .name = "d/c", .type = '1', .link = "./b" });
+	tar_put(&l[0], &(struct tar_entry){.name = "b", .type = '1', .link = "a"});
+	tar_put(&l[0], &(struct tar_entry){.name = "d/c", .type = '1', .link = "./b"});
 	/* to a lower layer, which then loses its own name */
-	tar_put(&l[1], &(struct tar_entry){ .name = "e", .type = '1', .link = "/a" });
-	tar_put(&l[1], &(struct tar_entry){ .name = "a", .type = '1', .link = "a" });
+	tar_put(&l[1], &(struct tar_entry){.name = "e", .type = '1', .link = "/a"});
+	tar_put(&l[1], &(struct tar_entry){.name = "a", .type = '1', .link = "a"});
 	tar_file(&l[2], ".wh.a", "", 0);
 	tar_file(&l[2], "b", "new", 3);
 	open_built(&im, l, 3);
@@ -237,7 +239,7 @@ static void test_hard_links(void **state)
 
 static void test_whiteouts(void **state)
 {
-	struct buf l[2] = { 0 };
+	struct buf l[2] = {0};
 	struct er_image im;
 
 	tar_file(&l[0], "d/gone", "1", 1);
@@ -272,20 +274,20 @@ static void test_whiteouts(void **state)
 
 static void test_replacing(void **state)
 {
-	struct buf l[2] = { 0 };
+	struct buf l[2] = {0};
 	struct er_image im;
 
 	tar_file(&l[0], "file", "1", 1);
 	tar_file(&l[0], "dir/x", "2", 1);
-	tar_put(&l[0], &(struct tar_entry){ .name = "merge/", .type = '5', .mode = 0700 });
+	tar_put(&l[0], &(struct tar_entry){.name = "merge/", .type = '5', .mode = 0700});
 	tar_file(&l[0], "merge/kept", "3", 1);
-	tar_put(&l[1], &(struct tar_entry){ .name = "file", .type = '5', .mode = 0755 });
+	tar_put(&l[1], &(struct tar_entry){.name = "file", .type = '5', .mode = 0755});
 	tar_file(&l[1], "file/inside", "4", 1);
 	tar_file(&l[1], "dir", "5", 1);
-	tar_put(&l[1], &(struct tar_entry){ .name = "merge", .type = '5', .mode = 0711, .uid = 9 });
+	tar_put(&l[1], &(struct tar_entry){.name = "merge", .type = '5', .mode = 0711, .uid = 9});
 	tar_file(&l[1], "twice", "6", 1);
 	tar_file(&l[1], "twice", "77", 2);
-	tar_put(&l[1], &(struct tar_entry){ .name = "./", .type = '5', .mode = 0750 });
+	tar_put(&l[1], &(struct tar_entry){.name = "./", .type = '5', .mode = 0750});
 	open_built(&im, l, 2);
 	assert_content(&im, "file/inside", "4", 1);
 	assert_content(&im, "dir", "5", 1);
@@ -300,14 +302,14 @@ static void test_replacing(void **state)
 /* Nothing leaves the root, by whatever way. */
 static void test_paths(void **state)
 {
-	struct buf l = { 0 };
+	struct buf l = {0};
 	struct er_image im;
 
-	tar_put(&l, &(struct tar_entry){ .name = "usr/lib/", .type = '5', .mode = 0755 });
-	tar_put(&l, &(struct tar_entry){ .name = "lib", .type = '2', .link = "usr/lib" });
-	tar_put(&l, &(struct tar_entry){ .name = "abs", .type = '2', .link = "/usr" });
-	tar_put(&l, &(struct tar_entry){ .name = "usr/up", .type = '2', .link = "../../../.." });
-	tar_put(&l, &(struct tar_entry){ .name = "dangling", .type = '2', .link = "made/here" });
+	tar_put(&l, &(struct tar_entry){.name = "usr/lib/", .type = '5', .mode = 0755});
+	tar_put(&l, &(struct tar_entry){.name = "lib", .type = '2', .link = "usr/lib"});
+	tar_put(&l, &(struct tar_entry){.name = "abs", .type = '2', .link = "/usr"});
+	tar_put(&l, &(struct tar_entry){.name = "usr/up", .type = '2', .link = "../../../.."});
+	tar_put(&l, &(struct tar_entry){.name = "dangling", .type = '2', .link = "made/here"});
 	tar_file(&l, "lib/a", "1", 1);
 	tar_file(&l, "abs/lib/b", "2", 1);
 	tar_file(&l, "usr/up/c", "3", 1);
@@ -326,44 +328,45 @@ static void test_paths(void **state)
 
 static void test_refusals(void **state)
 {
-	struct buf l[1] = { 0 };
+	struct buf l[1] = {0};
 
-	tar_put(l, &(struct tar_entry){ .name = "a", .type = '1', .link = "missing" });
+	tar_put(l, &(struct tar_entry){.name = "a", .type = '1', .link = "missing"});
 	assert_refused(l, 1, "missing");
-	l[0] = (struct buf){ 0 };
-	tar_put(l, &(struct tar_entry){ .name = "d", .type = '5' });
-	tar_put(l, &(struct tar_entry){ .name = "a", .type = '1', .link = "d" });
+	l[0] = (struct buf){0};
+	tar_put(l, &(struct tar_entry){.name = "d", .type = '5'});
+	tar_put(l, &(struct tar_entry){.name = "a", .type = '1', .link = "d"});
 	assert_refused(l, 1, "folder");
-	l[0] = (struct buf){ 0 };
-	tar_put(l, &(struct tar_entry){ .name = "x", .type = '2', .link = "y" });
-	tar_put(l, &(struct tar_entry){ .name = "y", .type = '2', .link = "x" });
+	l[0] = (struct buf){0};
+	tar_put(l, &(struct tar_entry){.name = "x", .type = '2', .link = "y"});
+	tar_put(l, &(struct tar_entry){.name = "y", .type = '2', .link = "x"});
 	tar_file(l, "x/f", "", 0);
 	assert_refused(l, 1, "too many symbolic links");
-	l[0] = (struct buf){ 0 };
+	l[0] = (struct buf){0};
 	tar_file(l, "f", "", 0);
 	tar_file(l, "f/g", "", 0);
 	assert_refused(l, 1, "not a folder");
-	l[0] = (struct buf){ 0 };
+	l[0] = (struct buf){0};
 	tar_file(l, "f", "", 0);
 	l[0].mem[10] ^= 1;
 	assert_refused(l, 1, "tar archive");
-	l[0] = (struct buf){ 0 };
-	tar_put(l, &(struct tar_entry){ .name = ".", .type = '2', .link = "x" });
+	l[0] = (struct buf){0};
+	tar_put(l, &(struct tar_entry){.name = ".", .type = '2', .link = "x"});
 	assert_refused(l, 1, "root");
-	l[0] = (struct buf){ 0 };
-	tar_put(l, &(struct tar_entry){ .name = "dev", .type = '3', .major = 5000 });
+	l[0] = (struct buf){0};
+	tar_put(l, &(struct tar_entry){.name = "dev", .type = '3', .major = 5000});
 	assert_refused(l, 1, "device number");
 }
 
 /* GNU's sparse format 1.0 in pax: the map stands in front of the data. */
 static void test_sparse(void **state)
 {
-	struct buf l = { 0 };
+	struct buf l = {0};
 	struct er_image im;
 	static char body[512 + 1024];
 	static const uint64_t size = 40ull << 30, at = 5000000000ull;
-	char text[32], got[1024], zeros[64] = { 0 };
-	int n = snprintf(body, 512, "2\n%llu\n1024\n%llu\n0\n", (unsigned long long)at, (unsigned long long)size);
+	char text[32], got[1024], zeros[64] = {0};
+	int n = snprintf(
+		body, 512, "2\n%llu\n1024\n%llu\n0\n", (unsigned long long)at, (unsigned long long)size);
 
 	assert_true(n < 512);
 	memset(body + 512, 's', 1024);
@@ -389,8 +392,8 @@ static void test_sparse(void **state)
 static void test_punching(void **state)
 {
 	static uint8_t data[8 << 20];
-	struct buf l[2] = { 0 };
-	struct err e = { 0 };
+	struct buf l[2] = {0};
+	struct err e = {0};
 	struct stat st;
 
 	memset(data, 1, sizeof(data));
@@ -406,8 +409,8 @@ static void test_punching(void **state)
 
 static void test_deterministic(void **state)
 {
-	struct buf l[2] = { 0 };
-	struct err e = { 0 };
+	struct buf l[2] = {0};
+	struct err e = {0};
 	uint8_t a[4096 * 16], b[4096 * 16];
 
 	for (int k = 0; k < 2; k++) {

@@ -10,7 +10,8 @@
 
 struct tar_entry {
 	const char *name, *link;
-	char type; /* '0' file, '1' hard link, '2' symbolic link, '3' '4' devices, '5' folder, '6' FIFO; 0: file */
+	char type; /* '0' file, '1' hard link, '2' symbolic link, '3' '4' devices, '5' folder, '6' FIFO; 0:
+		      file */
 	unsigned mode, uid, gid, major, minor;
 	long long mtime;
 	const void *data;
@@ -25,36 +26,44 @@ static inline void tar_pad(struct buf *b)
 		buf_append(b, zeros, 512 - b->len % 512);
 }
 
+static inline void tar_octal(char *dst, int digits, unsigned long long v)
+{
+	while (digits-- > 0) {
+		dst[digits] = (char)('0' + (v & 7));
+		v >>= 3;
+	}
+}
+
 /* Records for the next entry, which all go into one extended header. */
 static char tar_records[8192];
 static size_t tar_records_len;
 
 static inline void tar_put(struct buf *b, const struct tar_entry *t)
 {
-	char h[512] = { 0 };
+	char h[512] = {0};
 	unsigned sum = 0;
 
 	if (tar_records_len) {
 		size_t n = tar_records_len;
 		tar_records_len = 0;
-		tar_put(b, &(struct tar_entry){ .name = "pax", .type = 'x', .data = tar_records, .size = n });
+		tar_put(b, &(struct tar_entry){.name = "pax", .type = 'x', .data = tar_records, .size = n});
 	}
 	strncpy(h, t->name, 100);
-	snprintf(h + 100, 8, "%07o", t->mode ? t->mode : 0644);
-	snprintf(h + 108, 8, "%07o", t->uid);
-	snprintf(h + 116, 8, "%07o", t->gid);
-	snprintf(h + 124, 12, "%011llo", (unsigned long long)t->size);
-	snprintf(h + 136, 12, "%011llo", (unsigned long long)t->mtime);
+	tar_octal(h + 100, 7, t->mode ? t->mode : 0644);
+	tar_octal(h + 108, 7, t->uid);
+	tar_octal(h + 116, 7, t->gid);
+	tar_octal(h + 124, 11, t->size);
+	tar_octal(h + 136, 11, t->mtime);
 	memset(h + 148, ' ', 8);
 	h[156] = t->type ? t->type : '0';
 	if (t->link)
 		strncpy(h + 157, t->link, 100);
 	memcpy(h + 257, "ustar\00000", 8);
-	snprintf(h + 329, 8, "%07o", t->major);
-	snprintf(h + 337, 8, "%07o", t->minor);
+	tar_octal(h + 329, 7, t->major);
+	tar_octal(h + 337, 7, t->minor);
 	for (int i = 0; i < 512; i++)
 		sum += (unsigned char)h[i];
-	snprintf(h + 148, 8, "%06o", sum);
+	tar_octal(h + 148, 6, sum);
 	buf_append(b, h, sizeof(h));
 	if (t->size)
 		buf_append(b, t->data, t->size);
@@ -81,7 +90,12 @@ static inline void tar_pax(const char *key, const void *value, size_t n)
 
 static inline void tar_file(struct buf *b, const char *name, const void *data, size_t n)
 {
-	tar_put(b, &(struct tar_entry){ .name = name, .data = data, .size = n });
+	tar_put(b, &(struct tar_entry){.name = name, .data = data, .size = n});
+}
+
+static inline void tar_text(struct buf *b, const char *name, const char *text)
+{
+	tar_file(b, name, text, strlen(text));
 }
 
 static inline void tar_end(struct buf *b)

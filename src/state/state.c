@@ -12,6 +12,8 @@
 
 /* Another program version may have written this file: refuse what is newer than we understand. */
 enum { SCHEMA_VERSION = 1, BUSY_TIMEOUT_MS = 10000 };
+/* SQLite's unix VFS takes paths of 512 bytes, the names of the log and of journals included. */
+enum { DB_FOLDER_MAX = 480 };
 
 static int home_path(char **ret, struct err *e)
 {
@@ -98,7 +100,13 @@ static int db_err(struct state *s, struct err *e, const char *what)
 
 static int open_db(struct state *s, struct err *e)
 {
-	CLEANUP_FREE char *path = str_printf("%s/state.db", s->home);
+	/* NOFOLLOW is about every part of the path, but only the file itself must be no link: resolve the rest. */
+	CLEANUP_FREE char *real = realpath(s->home, NULL);
+	if (!real)
+		return err_sys(e, -errno, "A3S_HOME: cannot resolve %s", s->home);
+	if (strlen(real) > DB_FOLDER_MAX)
+		return err_sys(e, -ENAMETOOLONG, "A3S_HOME: cannot use %s", s->home);
+	CLEANUP_FREE char *path = str_printf("%s/state.db", real);
 	if (!path)
 		return err_oom(e);
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW;

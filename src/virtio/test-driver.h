@@ -43,6 +43,7 @@ struct drv {
 	void (*on_packet)(void *data, const struct vsock_hdr *h, const uint8_t *payload);
 	void *data;
 	bool hold_rx; /* the guest does not look at its receive queue */
+	bool mute;    /* a kick is still under way when something else happens */
 	uint64_t n_kicks, n_calls;
 };
 

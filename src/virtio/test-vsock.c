@@ -23,11 +23,11 @@ static void test_5_10_4_config(void **state)
 static void test_host_connects(void **state)
 {
 	struct fixture *f = *state;
-	int s = host_client(f, "CONNECT 1234\nhello"); /* what follows the line is data */
+	int s = host_client(f, "CONNECT 1234\n1\n2\n3"); /* what follows the line is data */
 	UNTIL(f, f->n_gc == 1 && f->gc[0].n_in == 5);
 	assert_int_equal(f->gc[0].port, 1234);
 	assert_true(f->gc[0].peer_port >= 1U << 30);
-	assert_memory_equal(f->gc[0].last, "hello", 5);
+	assert_memory_equal(f->gc[0].last, "1\n2\n3", 5);
 	char want[32];
 	snprintf(want, sizeof(want), "OK %u\n", f->gc[0].peer_port);
 	assert_string_equal(read_text(s), want);

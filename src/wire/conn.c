@@ -148,6 +148,9 @@ static void on_io(void *data, int fd, uint32_t events)
 		if (c->ops->on_written)
 			c->ops->on_written(c->data, c);
 	}
+	/* What a pause left behind goes first: a reader of one frame at a time must not be read ahead of. */
+	if (!c->freed && !c->ended && !c->paused && c->in.len)
+		dispatch(c);
 	if (!c->freed && !c->ended && !c->paused && events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
 		for (int i = 0; i < READS_PER_TURN && !c->eof; i++) {
 			int more = read_some(c);

@@ -20,6 +20,7 @@ struct vhost_user;
 
 /* dirfd is borrowed and must outlive the device. Returns 0 or -errno. */
 int vsock_new(struct loop *loop, int dirfd, struct vsock_dev **ret);
+/* Closes everything at once and removes vsock.sock. The transport may be freed before or after. */
 void vsock_free(struct vsock_dev *v);
 DEFINE_CLEANUP(struct vsock_dev *, vsock_free)
 

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <sys/mman.h>
+
+#include "test-home.h"
+#include "test-images.h"
+
+static char *host_arch(void)
+{
+	static struct oci_platform p;
+
+	oci_platform_done(&p);
+	assert_int_equal(oci_platform_parse(NULL, &p, NULL), 0);
+	return p.arch;
+}
+
+/* Puts an image of one file with this text under a name (NULL: none) into the store; its ID to id. */
+static void put_image(struct home *h, const char *name, const char *text, char id[OCI_DIGEST_MAX])
+{
+	struct made_image m;
+	struct buf b = {0};
+	char annotations[256] = "";
+	struct err e = {0};
+	int fd = memfd_create("archive", MFD_CLOEXEC);
+
+	if (name)
+		snprintf(annotations, sizeof(annotations), "\"io.containerd.image.name\":\"%s\"", name);
+	made_init(&m, host_arch(), &text, 1);
+	put_oci(&b, &m, annotations, true, -1);
+	tar_end(&b);
+	assert_int_equal(io_write_full(fd, buf_data(&b), b.len), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	if (oci_load(h->s, fd, NULL, NULL, NULL, &e) < 0)
+		fail_msg("%s", e.msg);
+	if (id)
+		strcpy(id, m.config_digest);
+	close(fd);
+	buf_done(&b);
+	made_done(&m);
+}
+
+struct removed {
+	char text[1024];
+};
+
+static void on_removed(void *data, const char *key, const char *value)
+{
+	struct removed *r = data;
+	size_t n = strlen(r->text);
+
+	snprintf(r->text + n, sizeof(r->text) - n, "%s %.19s;", key, value);
+}
+
+static size_t list_names(struct home *h, char *text, size_t size)
+{
+	struct oci_image **list;
+	size_t n, len = 0;
+
+	*text = '\0';
+	assert_int_equal(oci_image_list(h->s, &list, &n, NULL), 0);
+	for (size_t i = 0; i < n; i++)
+		len += (size_t)snprintf(
+			text + len, size - len, "%s;", list[i]->name ? list[i]->name : "<none>");
+	oci_image_list_free(list, n);
+	return n;
+}
+
+static void assert_found(struct home *h, const char *ref, const char *id)
+{
+	struct oci_image *i;
+	struct err e = {0};
+
+	if (oci_image_find(h->s, ref, &i, &e) < 0)
+		fail_msg("%s: %s", ref, e.msg);
+	assert_string_equal(i->id, id);
+	oci_image_free(i);
+}
+
+static int find_error(struct home *h, const char *ref, struct err *e)
+{
+	struct oci_image *i;
+
+	*e = (struct err){0};
+	int r = oci_image_find(h->s, ref, &i, e);
+	if (r == 0)
+		oci_image_free(i);
+	return r;
+}
+
+static void test_find(void **state)
+{
+	struct home *h = *state;
+	char id[OCI_DIGEST_MAX], other[OCI_DIGEST_MAX], ref[160];
+	struct err e;
+
+	put_image(h, "docker.io/library/x:latest", "1", id);
+	put_image(h, "docker.io/library/cafe:latest", "2", other);
+	assert_found(h, "x", id);
+	assert_found(h, "docker.io/x", id);
+	assert_found(h, id, id);
+	assert_found(h, hex(id), id);
+	snprintf(ref, sizeof(ref), "%.12s", hex(id));
+	assert_found(h, ref, id);
+	assert_found(h, "cafe", other); /* a name, though it could be an ID */
+	struct oci_image *i;
+	assert_int_equal(oci_image_find(h->s, "x", &i, NULL), 0);
+	snprintf(ref, sizeof(ref), "x@%s", i->manifest);
+	assert_found(h, ref, id);
+	assert_found(h, i->manifest, id);
+	oci_image_free(i);
+	assert_int_equal(find_error(h, "y", &e), -ENOENT);
+	assert_string_equal(e.msg, "no such image: y");
+	assert_int_equal(find_error(h, "sha256:0000", &e), -ENOENT);
+	assert_int_equal(find_error(h,
+				 "x@"
+				 "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+				 &e),
+		-ENOENT);
+	assert_int_equal(find_error(h, "Not Valid", &e), -EINVAL);
+}
+
+static void test_ambiguous(void **state)
+{
+	struct home *h = *state;
+	struct err e;
+
+	for (int i = 0; i < 3; i++) {
+		char sql[512];
+		snprintf(sql, sizeof(sql),
+			"INSERT INTO image_manifests(digest, config, chain, size, created_ns, added_ns, "
+			"exec) "
+			"VALUES('sha256:ffff%d', 'sha256:abcdef%058d', 'sha256:c', 0, 0, 0, '{}')",
+			i, i);
+		assert_int_equal(state_exec(h->st, NULL, sql, ""), 0);
+	}
+	assert_int_equal(find_error(h, "abcdef", &e), -EEXIST);
+	assert_string_equal(
+		e.msg, "image ID abcdef is ambiguous: it could be abcdef000000, abcdef000000, abcdef000000");
+	assert_int_equal(
+		find_error(h, "abcdef0000000000000000000000000000000000000000000000000000000002", &e), 0);
+}
+
+static void test_retag(void **state)
+{
+	struct home *h = *state;
+	char a[OCI_DIGEST_MAX], b[OCI_DIGEST_MAX], text[512];
+
+	put_image(h, "docker.io/library/x:1", "1", a);
+	put_image(h, "docker.io/library/x:1", "2", b);
+	assert_found(h, "x:1", b);
+	assert_found(h, a, a); /* lost its name, and stays until it is removed */
+	assert_int_equal(list_names(h, text, sizeof(text)), 2);
+	assert_non_null(strstr(text, "<none>"));
+	assert_int_equal(oci_store_gc(h->s, NULL), 0);
+	assert_found(h, a, a);
+}
+
+static void test_remove(void **state)
+{
+	struct home *h = *state;
+	char id[OCI_DIGEST_MAX], text[512], expect[256];
+	struct removed r = {""};
+	struct err e = {0};
+
+	put_image(h, "docker.io/library/x:1", "1", id);
+	put_image(h, "docker.io/library/x:2", "1", id);
+	assert_int_equal(oci_image_remove(h->s, hex(id), false, on_removed, &r, &e), -EBUSY);
+	assert_string_equal(r.text, "");
+	assert_int_equal(oci_image_remove(h->s, "x:1", false, on_removed, &r, &e), 0);
+	assert_string_equal(r.text, "Untagged x:1;");
+	assert_found(h, "x:2", id);
+	r.text[0] = '\0';
+	assert_int_equal(oci_image_remove(h->s, "x:2", false, on_removed, &r, &e), 0);
+	snprintf(expect, sizeof(expect), "Untagged x:2;Deleted %.19s;", id);
+	assert_string_equal(r.text, expect);
+	assert_int_equal(list_names(h, text, sizeof(text)), 0);
+	assert_int_equal(home_files(h), 0);
+	assert_int_equal(oci_image_remove(h->s, "x:2", false, on_removed, &r, &e), -ENOENT);
+	/* by ID with all names */
+	put_image(h, "docker.io/library/x:1", "1", id);
+	put_image(h, "docker.io/library/x:2", "1", id);
+	assert_int_equal(oci_image_remove(h->s, hex(id), true, NULL, NULL, &e), 0);
+	assert_int_equal(home_files(h), 0);
+}
+
+static void test_holders(void **state)
+{
+	struct home *h = *state;
+	char id[OCI_DIGEST_MAX], text[512];
+	struct oci_image *i;
+	struct err e = {0};
+
+	put_image(h, "docker.io/library/x:1", "1", id);
+	assert_int_equal(oci_image_find(h->s, "x:1", &i, &e), 0);
+	assert_int_equal(oci_ref_add(h->st, "box1", i->manifest, &e), 0);
+	assert_int_equal(oci_ref_add(h->st, "box1", i->manifest, &e), 0);
+	assert_int_equal(oci_image_remove(h->s, "x:1", false, NULL, NULL, &e), -EBUSY);
+	assert_non_null(strstr(e.msg, "box1"));
+	/* by force the names go and the content stays */
+	assert_int_equal(oci_image_remove(h->s, "x:1", true, NULL, NULL, &e), 0);
+	assert_int_equal(list_names(h, text, sizeof(text)), 0);
+	assert_int_equal(oci_store_gc(h->s, &e), 0);
+	char *path;
+	assert_int_equal(oci_image_disk(h->s, i, NULL, &path, &e), 0);
+	free(path);
+	/* loading it again makes it whole again */
+	put_image(h, "docker.io/library/x:1", "1", id);
+	assert_int_equal(list_names(h, text, sizeof(text)), 1);
+	assert_int_equal(oci_image_remove(h->s, "x:1", true, NULL, NULL, &e), 0);
+	assert_int_equal(oci_ref_drop(h->st, "box1", &e), 0);
+	assert_int_equal(oci_store_gc(h->s, &e), 0);
+	assert_int_equal(home_files(h), 0);
+	assert_int_equal(oci_ref_add(h->st, "box2", i->manifest, &e), -ENOENT);
+	oci_image_free(i);
+}
+
+/* What a process that died left behind. */
+static void test_leftovers(void **state)
+{
+	struct home *h = *state;
+	struct oci_spool *sp;
+	struct err e = {0};
+	char id[OCI_DIGEST_MAX];
+	int lock;
+
+	assert_int_equal(oci_spool_new(h->s, true, NULL, &sp, &e), 0);
+	sp->tmp[0] = '\0'; /* forgets to delete it */
+	oci_spool_free(sp);
+	assert_int_equal(home_count(h->s->tmp_fd), 1);
+	/* an orphaned blob */
+	assert_int_equal(oci_spool_new(h->s, true, NULL, &sp, &e), 0);
+	assert_int_equal(oci_spool_write(sp, "x", 1, &e), 0);
+	assert_int_equal(oci_spool_finish(sp, &e), 0);
+	assert_int_equal(oci_spool_commit(sp, h->s->sha256_fd, hex(sp->digest), &e), 0);
+	oci_spool_free(sp);
+	/* nobody collects while somebody adds */
+	assert_int_equal(oci_store_lock(h->s, OCI_LOCK_ADD, &lock, &e), 0);
+	assert_int_equal(home_count(h->s->tmp_fd), 0);
+	assert_int_equal(oci_store_gc(h->s, &e), 0);
+	assert_int_equal(home_count(h->s->sha256_fd), 1);
+	close(lock);
+	assert_int_equal(oci_store_gc(h->s, &e), 0);
+	assert_int_equal(home_count(h->s->sha256_fd), 0);
+	/* and a store that was closed opens again */
+	put_image(h, "docker.io/library/x:1", "1", id);
+	home_close(h);
+	assert_int_equal(home_open(h), 0);
+	assert_found(h, "x:1", id);
+}
+
+#define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, home_setup, home_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		STORE_TEST(test_find),
+		STORE_TEST(test_ambiguous),
+		STORE_TEST(test_retag),
+		STORE_TEST(test_remove),
+		STORE_TEST(test_holders),
+		STORE_TEST(test_leftovers),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
