@@ -4,8 +4,7 @@
  *
  * Sources hang on one list. epoll carries a source's address; since a callback may free any source, a freed one
  * is only marked dead and released when the turn's events are all dispatched. Timers are few (tens), so the
- * nearest deadline is found by walking the list; the wait uses epoll_pwait2's nanoseconds through its
- * millisecond sibling, rounded up.
+ * nearest deadline is found by walking the list, and waited for in milliseconds, rounded up.
  */
 #include "base/loop.h"
 

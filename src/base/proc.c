@@ -77,6 +77,8 @@ static void child_main(const struct proc_opts *o, pid_t parent, int err_fd)
 		if (getppid() != parent)
 			_exit(127); /* it died before the request was in place */
 	}
+	if (o->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		goto fail;
 	int moved = place_fds(o, err_fd);
 	if (moved < 0)
 		goto fail;

@@ -108,7 +108,8 @@ static void files_that_say_they_are_empty_are_read_to_their_end(void **state)
 	assert_int_equal(text[36], '\n');
 	free(text);
 	text = NULL;
-	assert_int_equal(io_read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 36, &text, &len), -EFBIG);
+	assert_int_equal(
+		io_read_file_at(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 36, &text, &len), -EFBIG);
 	assert_null(text);
 	/* Longer than the first guess at its size. */
 	assert_int_equal(io_read_file_at(AT_FDCWD, "/proc/self/smaps", 1 << 24, &text, &len), 0);
@@ -126,7 +127,8 @@ static void only_regular_files_are_read(void **state)
 	char *text = NULL;
 
 	assert_int_equal(mkfifoat(dir, "fifo", 0600), 0);
-	assert_int_equal(io_read_file_at(dir, "fifo", 10, &text, NULL), -EINVAL); /* and does not wait for a writer */
+	assert_int_equal(
+		io_read_file_at(dir, "fifo", 10, &text, NULL), -EINVAL); /* and does not wait for a writer */
 	assert_int_equal(io_read_file_at(dir, ".", 10, &text, NULL), -EISDIR);
 	assert_int_equal(io_read_file_at(AT_FDCWD, "/dev/zero", 10, &text, NULL), -EINVAL);
 	assert_int_equal(io_read_file_at(dir, "absent", 10, &text, NULL), -ENOENT);
@@ -341,7 +343,8 @@ static void without_privileges(int (*fn)(void))
 
 static int remove_unreadable(void)
 {
-	if (mkdirat(dir, "t", 0700) < 0 || mkdirat(dir, "t/sub", 0700) < 0 || mkdirat(dir, "t/sub/none", 0700) < 0)
+	if (mkdirat(dir, "t", 0700) < 0 || mkdirat(dir, "t/sub", 0700) < 0 ||
+		mkdirat(dir, "t/sub/none", 0700) < 0)
 		return 1;
 	int fd = openat(dir, "t/sub/none/f", O_WRONLY | O_CREAT | O_CLOEXEC, 0);
 	if (fd < 0 || fchmodat(dir, "t/sub/none", 0, 0) < 0 || fchmodat(dir, "t/sub", 0500, 0) < 0)

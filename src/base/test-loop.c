@@ -30,7 +30,8 @@ static struct fixture f;
 static int set_up(void **state)
 {
 	f = (struct fixture){0};
-	return loop_new(&f.l) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, f.pair) < 0;
+	return loop_new(&f.l) < 0 ||
+	       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, f.pair) < 0;
 }
 
 static int tear_down(void **state)
@@ -165,7 +166,7 @@ static void a_timer_fires_once_and_not_early(void **state)
 {
 	uint64_t start = time_mono_ns();
 
-	assert_int_equal(loop_add_timer(f.l, 20 * MS, note_it, (void *)(uintptr_t)"t", &f.src[0]), 0);
+	assert_int_equal(loop_add_timer(f.l, 20 * MS, note_it, (void *)(uintptr_t) "t", &f.src[0]), 0);
 	loop_turn(f.l, 0);
 	assert_string_equal(f.order, "");
 	while (!f.order[0])
@@ -178,7 +179,7 @@ static void a_timer_fires_once_and_not_early(void **state)
 
 static void a_timer_can_be_disarmed_and_rearmed(void **state)
 {
-	assert_int_equal(loop_add_timer(f.l, 0, note_it, (void *)(uintptr_t)"t", &f.src[0]), 0);
+	assert_int_equal(loop_add_timer(f.l, 0, note_it, (void *)(uintptr_t) "t", &f.src[0]), 0);
 	loop_set_timer(f.src[0], UINT64_MAX);
 	loop_turn(f.l, 2);
 	assert_string_equal(f.order, "");
@@ -223,7 +224,7 @@ static void a_timer_may_free_itself_and_its_neighbours(void **state)
 
 static void a_turn_waits_no_longer_than_it_is_told(void **state)
 {
-	assert_int_equal(loop_add_timer(f.l, 3600000 * MS, note_it, (void *)(uintptr_t)"t", &f.src[0]), 0);
+	assert_int_equal(loop_add_timer(f.l, 3600000 * MS, note_it, (void *)(uintptr_t) "t", &f.src[0]), 0);
 	assert_int_equal(loop_turn(f.l, 1), 0);
 	assert_string_equal(f.order, "");
 }
@@ -232,7 +233,7 @@ static void a_turn_waits_no_longer_than_it_is_told(void **state)
 
 static void deferred_work_runs_once_at_the_end_of_the_turn(void **state)
 {
-	assert_int_equal(loop_add_deferred(f.l, note_it, (void *)(uintptr_t)"d", &f.src[0]), 0);
+	assert_int_equal(loop_add_deferred(f.l, note_it, (void *)(uintptr_t) "d", &f.src[0]), 0);
 	loop_turn(f.l, 0);
 	assert_string_equal(f.order, "");
 	loop_defer(f.src[0]);
@@ -252,7 +253,7 @@ static void defer_from_io(void *data, int fd, uint32_t events)
 static void work_deferred_by_an_event_runs_in_the_same_turn(void **state)
 {
 	assert_int_equal(loop_add_io(f.l, f.pair[0], EPOLLOUT, defer_from_io, NULL, &f.src[0]), 0);
-	assert_int_equal(loop_add_deferred(f.l, note_it, (void *)(uintptr_t)"d", &f.src[1]), 0);
+	assert_int_equal(loop_add_deferred(f.l, note_it, (void *)(uintptr_t) "d", &f.src[1]), 0);
 	loop_turn(f.l, -1);
 	assert_string_equal(f.order, "id");
 }

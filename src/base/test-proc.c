@@ -30,7 +30,8 @@ static const char *output_of(const char *script, const struct proc_fd *fds, size
 		memcpy(all, fds, n * sizeof(*fds));
 	all[n] = (struct proc_fd){pipe_fds[1], STDOUT_FILENO};
 	const char *argv[] = {"sh", "-c", script, NULL};
-	struct proc_opts o = {.path = "/bin/sh", .argv = argv, .fds = all, .n_fds = n + 1, .new_session = new_session};
+	struct proc_opts o = {
+		.path = "/bin/sh", .argv = argv, .fds = all, .n_fds = n + 1, .new_session = new_session};
 	pid_t pid = proc_spawn(&o, NULL);
 	assert_true(pid > 0);
 	close(pipe_fds[1]);
@@ -101,7 +102,8 @@ static void status_codes_follow_the_shell(void **state)
 	static const struct {
 		const char *script;
 		int code;
-	} cases[] = {{"exit 0", 0}, {"exit 7", 7}, {"exit 255", 255}, {"kill -KILL $$", 137}, {"kill -TERM $$", 143}};
+	} cases[] = {{"exit 0", 0}, {"exit 7", 7}, {"exit 255", 255}, {"kill -KILL $$", 137},
+		{"kill -TERM $$", 143}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		const char *argv[] = {"sh", "-c", cases[i].script, NULL};
@@ -174,7 +176,8 @@ static void dispositions_and_mask_are_the_default_ones(void **state)
 static void a_new_session_is_led_by_the_child(void **state)
 {
 	assert_string_equal(
-		output_of("test $(cut -d' ' -f6 /proc/$$/stat) = $$ && echo leads", NULL, 0, true), "leads\n");
+		output_of("test $(cut -d' ' -f6 /proc/$$/stat) = $$ && echo leads", NULL, 0, true),
+		"leads\n");
 	assert_string_equal(
 		output_of("test $(cut -d' ' -f6 /proc/$$/stat) = $$ || echo not", NULL, 0, false), "not\n");
 }
@@ -183,12 +186,16 @@ static void a_new_session_is_led_by_the_child(void **state)
 
 static void unlisted_standard_descriptors_are_dev_null_and_all_others_closed(void **state)
 {
-	int leak = letter_fd('x', 40); /* without close-on-exec */
+	int low = letter_fd('x', 5), high = letter_fd('x', 40); /* without close-on-exec */
 
-	assert_string_equal(output_of("readlink /proc/self/fd/0 /proc/self/fd/2", NULL, 0, false), "/dev/null\n/dev/null\n");
-	/* ls itself opens the folder it lists. */
-	assert_string_equal(output_of("cd /proc/self/fd && echo *", NULL, 0, false), output_of("echo 0 1 2", NULL, 0, false));
-	close(leak);
+	assert_string_equal(output_of("readlink /proc/self/fd/0 /proc/self/fd/2", NULL, 0, false),
+		"/dev/null\n/dev/null\n");
+	const char *open_ones = "for i in $(seq 0 60); do test -e /proc/$$/fd/$i && echo $i; done; :";
+	assert_string_equal(output_of(open_ones, NULL, 0, false), "0\n1\n2\n");
+	struct proc_fd fd = {high, 7}; /* below a target, too */
+	assert_string_equal(output_of(open_ones, &fd, 1, false), "0\n1\n2\n7\n");
+	close(low);
+	close(high);
 }
 
 static const int pool[] = {3, 4, 5, 6};
@@ -210,10 +217,12 @@ static void check_placement(const int *from, const int *to)
 		}
 	}
 	want[n] = '\0';
-	const char *got = output_of("for i in 3 4 5 6 7; do test -e /proc/$$/fd/$i && cat /proc/$$/fd/$i; done; :", fds, 4, false);
+	const char *got =
+		output_of("for i in 3 4 5 6 7; do test -e /proc/$$/fd/$i && cat /proc/$$/fd/$i; done; :", fds,
+			4, false);
 	if (strcmp(got, want) != 0)
-		fail_msg("from %d %d %d %d to %d %d %d %d: got %s, want %s", from[0], from[1], from[2], from[3], to[0], to[1],
-			to[2], to[3], got, want);
+		fail_msg("from %d %d %d %d to %d %d %d %d: got %s, want %s", from[0], from[1], from[2],
+			from[3], to[0], to[1], to[2], to[3], got, want);
 }
 
 static void next_permutation(int *p, unsigned k)
@@ -237,7 +246,8 @@ static void descriptors_reach_their_numbers_in_every_permutation(void **state)
 		int from[4], to[4] = {3, 4, 5, 6};
 		next_permutation(from, k);
 		check_placement(from, to);
-		to[k % 4] = 7; /* one target that is no source, one source that is no target: it must be closed */
+		to[k % 4] =
+			7; /* one target that is no source, one source that is no target: it must be closed */
 		check_placement(from, to);
 	}
 	for (int i = 0; i < 5; i++)
@@ -260,7 +270,10 @@ static void spawning_works_when_our_own_standard_descriptors_are_closed(void **s
 
 	pid_t middle = fork();
 	if (middle == 0) {
-		static const char *const argv[] = {"sh", "-c", "exec 5<&1; test \"$(cat <&5)\" = k && test -e /proc/$$/fd/0 && test -e /proc/$$/fd/2", NULL};
+		static const char *const argv[] = {"sh", "-c",
+			"exec 5<&1; test \"$(cat <&5)\" = k && test -e /proc/$$/fd/0 && test -e "
+			"/proc/$$/fd/2",
+			NULL};
 		static const char *const bad[] = {"absent", NULL};
 		struct proc_fd fd = {to, 1};
 		struct proc_opts o = {.path = "/bin/sh", .argv = argv, .fds = &fd, .n_fds = 1};

@@ -26,8 +26,8 @@ static void check(int (*parse)(const char *, uint64_t *), const struct parse_cas
 		int r = parse(cases[i].in, &v);
 		uint64_t want = cases[i].r < 0 ? 0xdead : cases[i].value; /* untouched on failure */
 		if (r != cases[i].r || v != want)
-			fail_msg("\"%s\": %d %llu, want %d %llu", cases[i].in, r, (unsigned long long)v, cases[i].r,
-				(unsigned long long)want);
+			fail_msg("\"%s\": %d %llu, want %d %llu", cases[i].in, r, (unsigned long long)v,
+				cases[i].r, (unsigned long long)want);
 	}
 }
 
@@ -45,8 +45,9 @@ static void numbers_are_decimal_whole_and_bounded(void **state)
 {
 	static const struct parse_case cases[] = {{"0", 0, 0}, {"1", 0, 1}, {"007", 0, 7},
 		{"18446744073709551615", 0, UINT64_MAX}, {"18446744073709551616", -ERANGE, 0},
-		{"99999999999999999999999", -ERANGE, 0}, {"", -EINVAL, 0}, {"-1", -EINVAL, 0}, {"+1", -EINVAL, 0}, {" 1", -EINVAL, 0},
-		{"1 ", -EINVAL, 0}, {"0x10", -EINVAL, 0}, {"1.0", -EINVAL, 0}, {"1e3", -EINVAL, 0}, {"\xd9\xa1", -EINVAL, 0}};
+		{"99999999999999999999999", -ERANGE, 0}, {"", -EINVAL, 0}, {"-1", -EINVAL, 0},
+		{"+1", -EINVAL, 0}, {" 1", -EINVAL, 0}, {"1 ", -EINVAL, 0}, {"0x10", -EINVAL, 0},
+		{"1.0", -EINVAL, 0}, {"1e3", -EINVAL, 0}, {"\xd9\xa1", -EINVAL, 0}};
 	static const struct parse_case bounded[] = {{"100", 0, 100}, {"101", -ERANGE, 0}};
 
 	check(parse_u64_all, cases, ARRAY_LEN(cases));
@@ -55,15 +56,18 @@ static void numbers_are_decimal_whole_and_bounded(void **state)
 
 static void sizes_are_binary_multiples(void **state)
 {
-	static const struct parse_case cases[] = {{"10", 0, 10}, {"0", 0, 0}, {"10b", 0, 10}, {"10B", 0, 10}, {"1k", 0, 1024},
-		{"1K", 0, 1024}, {"1kb", 0, 1024}, {"1KiB", 0, 1024}, {"512m", 0, 512ull << 20}, {"1g", 0, 1ull << 30},
-		{"2GB", 0, 2ull << 30}, {"1t", 0, 1ull << 40}, {"1p", 0, 1ull << 50}, {"1.5g", 0, 3ull << 29}, {"0.5k", 0, 512},
+	static const struct parse_case cases[] = {{"10", 0, 10}, {"0", 0, 0}, {"10b", 0, 10}, {"10B", 0, 10},
+		{"1k", 0, 1024}, {"1K", 0, 1024}, {"1kb", 0, 1024}, {"1KiB", 0, 1024},
+		{"512m", 0, 512ull << 20}, {"1g", 0, 1ull << 30}, {"2GB", 0, 2ull << 30},
+		{"1t", 0, 1ull << 40}, {"1p", 0, 1ull << 50}, {"1.5g", 0, 3ull << 29}, {"0.5k", 0, 512},
 		{"1.0", 0, 1}, {"1.9", 0, 1}, {"0.000000000000001p", 0, 0}, {"16383p", 0, 16383ull << 50},
-		{"1.123456789012345678k", 0, 1150}, {"18446744073709551615", 0, UINT64_MAX}, {"16384p", -ERANGE, 0},
-		{"18446744073709551615k", -ERANGE, 0}, {"18446744073709551616", -ERANGE, 0}, {"", -EINVAL, 0}, {"k", -EINVAL, 0},
-		{"-1k", -EINVAL, 0}, {"1x", -EINVAL, 0}, {"1kk", -EINVAL, 0}, {"1ki", -EINVAL, 0}, {"1bb", -EINVAL, 0},
-		{"1bib", -EINVAL, 0}, {"1kib ", -EINVAL, 0}, {"1.k", -EINVAL, 0}, {".5k", -EINVAL, 0}, {"1.5.5k", -EINVAL, 0},
-		{"1,5g", -EINVAL, 0}, {"1gibb", -EINVAL, 0}, {"1e", -EINVAL, 0}};
+		{"1.123456789012345678k", 0, 1150}, {"18446744073709551615", 0, UINT64_MAX},
+		{"16384p", -ERANGE, 0}, {"18446744073709551615k", -ERANGE, 0},
+		{"18446744073709551616", -ERANGE, 0}, {"", -EINVAL, 0}, {"k", -EINVAL, 0},
+		{"-1k", -EINVAL, 0}, {"1x", -EINVAL, 0}, {"1kk", -EINVAL, 0}, {"1ki", -EINVAL, 0},
+		{"1bb", -EINVAL, 0}, {"1bib", -EINVAL, 0}, {"1kib ", -EINVAL, 0}, {"1.k", -EINVAL, 0},
+		{".5k", -EINVAL, 0}, {"1.5.5k", -EINVAL, 0}, {"1,5g", -EINVAL, 0}, {"1gibb", -EINVAL, 0},
+		{"1e", -EINVAL, 0}};
 
 	check(parse_size, cases, ARRAY_LEN(cases));
 }
@@ -72,12 +76,14 @@ static void sizes_are_binary_multiples(void **state)
 
 static void durations_are_sums_of_parts(void **state)
 {
-	static const struct parse_case cases[] = {{"10s", 0, 10 * S}, {"10", 0, 10 * S}, {"0", 0, 0}, {"1m30s", 0, 90 * S},
-		{"500ms", 0, S / 2}, {"2h", 0, 7200 * S}, {"1h2m3s4ms5us6ns", 0, 3723004005006ull}, {"1.5s", 0, 3 * S / 2},
-		{"1.5", 0, 3 * S / 2}, {"0.1s", 0, S / 10}, {"0.000000001s", 0, 1}, {"100ns", 0, 100}, {"1.5h", 0, 5400 * S},
-		{"18446744073s", 0, 18446744073 * S}, {"18446744074s", -ERANGE, 0}, {"18446744073s999s", -ERANGE, 0},
-		{"99999999999999999999h", -ERANGE, 0}, {"", -EINVAL, 0}, {"s", -EINVAL, 0}, {"-1s", -EINVAL, 0}, {"1x", -EINVAL, 0},
-		{"1sec", -EINVAL, 0}, {"1 s", -EINVAL, 0}, {"1s ", -EINVAL, 0}, {"1min", -EINVAL, 0}, {"1msx", -EINVAL, 0},
+	static const struct parse_case cases[] = {{"10s", 0, 10 * S}, {"10", 0, 10 * S}, {"0", 0, 0},
+		{"1m30s", 0, 90 * S}, {"500ms", 0, S / 2}, {"2h", 0, 7200 * S},
+		{"1h2m3s4ms5us6ns", 0, 3723004005006ull}, {"1.5s", 0, 3 * S / 2}, {"1.5", 0, 3 * S / 2},
+		{"0.1s", 0, S / 10}, {"0.000000001s", 0, 1}, {"100ns", 0, 100}, {"1.5h", 0, 5400 * S},
+		{"18446744073s", 0, 18446744073 * S}, {"18446744074s", -ERANGE, 0},
+		{"18446744073s999s", -ERANGE, 0}, {"99999999999999999999h", -ERANGE, 0}, {"", -EINVAL, 0},
+		{"s", -EINVAL, 0}, {"-1s", -EINVAL, 0}, {"1x", -EINVAL, 0}, {"1sec", -EINVAL, 0},
+		{"1 s", -EINVAL, 0}, {"1s ", -EINVAL, 0}, {"1min", -EINVAL, 0}, {"1msx", -EINVAL, 0},
 		{"1H", -EINVAL, 0}, {"1..5s", -EINVAL, 0}, {"1d", -EINVAL, 0}, {"inf", -EINVAL, 0}};
 
 	check(parse_duration_ns, cases, ARRAY_LEN(cases));
@@ -88,12 +94,14 @@ static void signals_have_names_and_numbers(void **state)
 	const struct {
 		const char *in;
 		int r, sig;
-	} cases[] = {{"SIGTERM", 0, SIGTERM}, {"TERM", 0, SIGTERM}, {"term", 0, SIGTERM}, {"sigTerm", 0, SIGTERM}, {"15", 0, 15},
-		{"1", 0, 1}, {"64", 0, 64}, {"KILL", 0, SIGKILL}, {"WINCH", 0, SIGWINCH}, {"CHLD", 0, SIGCHLD},
-		{"SIGRTMIN", 0, SIGRTMIN}, {"RTMIN+3", 0, SIGRTMIN + 3}, {"sigrtmin+30", 0, SIGRTMAX}, {"SIGRTMIN+31", -ERANGE, 0},
-		{"0", -ERANGE, 0}, {"65", -ERANGE, 0}, {"99999999999999999999", -ERANGE, 0}, {"", -EINVAL, 0}, {"SIG", -EINVAL, 0},
-		{"SIGSIGTERM", -EINVAL, 0}, {"SIG15", -EINVAL, 0}, {"-9", -EINVAL, 0}, {"9x", -EINVAL, 0}, {"KILL ", -EINVAL, 0},
-		{"SIGRTMIN+", -EINVAL, 0}, {"SIGRTMIN+x", -EINVAL, 0}, {"SIGRTMIN-1", -EINVAL, 0}, {"SIGRTMINX", -EINVAL, 0},
+	} cases[] = {{"SIGTERM", 0, SIGTERM}, {"TERM", 0, SIGTERM}, {"term", 0, SIGTERM},
+		{"sigTerm", 0, SIGTERM}, {"15", 0, 15}, {"1", 0, 1}, {"64", 0, 64}, {"KILL", 0, SIGKILL},
+		{"WINCH", 0, SIGWINCH}, {"CHLD", 0, SIGCHLD}, {"SIGRTMIN", 0, SIGRTMIN},
+		{"RTMIN+3", 0, SIGRTMIN + 3}, {"sigrtmin+30", 0, SIGRTMAX}, {"SIGRTMIN+31", -ERANGE, 0},
+		{"0", -ERANGE, 0}, {"65", -ERANGE, 0}, {"99999999999999999999", -ERANGE, 0}, {"", -EINVAL, 0},
+		{"SIG", -EINVAL, 0}, {"SIGSIGTERM", -EINVAL, 0}, {"SIG15", -EINVAL, 0}, {"-9", -EINVAL, 0},
+		{"9x", -EINVAL, 0}, {"KILL ", -EINVAL, 0}, {"SIGRTMIN+", -EINVAL, 0},
+		{"SIGRTMIN+x", -EINVAL, 0}, {"SIGRTMIN-1", -EINVAL, 0}, {"SIGRTMINX", -EINVAL, 0},
 		{"NOSUCH", -EINVAL, 0}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -110,8 +118,8 @@ static void sizes_are_printed_as_docker_does(void **state)
 		uint64_t bytes;
 		const char *want;
 	} cases[] = {{0, "0B"}, {1, "1B"}, {999, "999B"}, {1000, "1kB"}, {1500, "1.5kB"}, {4190000, "4.19MB"},
-		{7830000, "7.83MB"}, {614000000, "614MB"}, {187654321, "188MB"}, {1500000000, "1.5GB"}, {999400, "999kB"},
-		{999700, "1000kB"}, {1000000000000, "1TB"}, {UINT64_MAX, "18.4EB"}};
+		{7830000, "7.83MB"}, {614000000, "614MB"}, {187654321, "188MB"}, {1500000000, "1.5GB"},
+		{999400, "999kB"}, {999700, "1000kB"}, {1000000000000, "1TB"}, {UINT64_MAX, "18.4EB"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		char buf[16];
@@ -131,12 +139,13 @@ static void ages_are_printed_as_docker_does(void **state)
 		int64_t s;
 		const char *want;
 	} cases[] = {{-5, "Less than a second"}, {0, "Less than a second"}, {1, "1 second"}, {2, "2 seconds"},
-		{59, "59 seconds"}, {60, "About a minute"}, {119, "About a minute"}, {120, "2 minutes"}, {59 * MIN_S, "59 minutes"},
-		{59 * MIN_S + 30, "59 minutes"}, {HOUR_S - 1, "59 minutes"}, {HOUR_S, "About an hour"},
-		{90 * MIN_S - 1, "About an hour"}, {90 * MIN_S, "2 hours"}, {47 * HOUR_S, "47 hours"},
-		{47 * HOUR_S + 30 * MIN_S, "2 days"}, {2 * DAY_S, "2 days"}, {3 * DAY_S - 20 * MIN_S, "3 days"},
-		{13 * DAY_S, "13 days"}, {14 * DAY_S, "2 weeks"}, {21 * DAY_S - 20 * MIN_S, "3 weeks"}, {59 * DAY_S, "8 weeks"},
-		{60 * DAY_S, "2 months"}, {90 * DAY_S - 20 * MIN_S, "3 months"}, {729 * DAY_S, "24 months"}, {730 * DAY_S, "2 years"},
+		{59, "59 seconds"}, {60, "About a minute"}, {119, "About a minute"}, {120, "2 minutes"},
+		{59 * MIN_S, "59 minutes"}, {59 * MIN_S + 30, "59 minutes"}, {HOUR_S - 1, "59 minutes"},
+		{HOUR_S, "About an hour"}, {90 * MIN_S - 1, "About an hour"}, {90 * MIN_S, "2 hours"},
+		{47 * HOUR_S, "47 hours"}, {47 * HOUR_S + 30 * MIN_S, "2 days"}, {2 * DAY_S, "2 days"},
+		{3 * DAY_S - 20 * MIN_S, "3 days"}, {13 * DAY_S, "13 days"}, {14 * DAY_S, "2 weeks"},
+		{21 * DAY_S - 20 * MIN_S, "3 weeks"}, {59 * DAY_S, "8 weeks"}, {60 * DAY_S, "2 months"},
+		{90 * DAY_S - 20 * MIN_S, "3 months"}, {729 * DAY_S, "24 months"}, {730 * DAY_S, "2 years"},
 		{3650 * DAY_S, "10 years"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -160,8 +169,8 @@ static void times_are_printed_in_utc_with_nine_digits(void **state)
 		const char *want;
 	} cases[] = {{0, "1970-01-01T00:00:00.000000000Z"}, {1, "1970-01-01T00:00:00.000000001Z"},
 		{-1, "1969-12-31T23:59:59.999999999Z"}, {-1000000000, "1969-12-31T23:59:59.000000000Z"},
-		{1709210096123456789, "2024-02-29T12:34:56.123456789Z"}, {INT64_MAX, "2262-04-11T23:47:16.854775807Z"},
-		{INT64_MIN, "1677-09-21T00:12:43.145224192Z"}};
+		{1709210096123456789, "2024-02-29T12:34:56.123456789Z"},
+		{INT64_MAX, "2262-04-11T23:47:16.854775807Z"}, {INT64_MIN, "1677-09-21T00:12:43.145224192Z"}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		char buf[40];

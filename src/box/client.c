@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #include "base/io.h"
@@ -11,7 +12,10 @@
 #include "ctl.h"
 #include "run.h"
 
-enum { HANDSHAKE_LIMIT_MS = 10000, KILL_LIMIT_S = 20 };
+enum { HANDSHAKE_LIMIT_MS = 10000, RETRY_NS = 5000000 };
+
+/* The supervisor itself gives the guest 10 s before it ends the machine. */
+#define KILL_LIMIT_NS 20000000000ull
 
 static int not_running(const struct box *b, struct err *e)
 {
@@ -63,7 +67,7 @@ int box_connect_guest(struct state *st, const struct box *b, uint32_t port, stru
 	if (fd < 0)
 		return fd;
 	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port);
-	int r = io_write_full(fd, line, (size_t)n);
+	int r = send(fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -EPIPE;
 	uint64_t deadline = time_mono_ns() + HANDSHAKE_LIMIT_MS * 1000000ull;
 	/* Byte by byte: what follows the line belongs to the session. */
 	while (r == 0 && (len == 0 || line[len - 1] != '\n')) {
@@ -138,30 +142,60 @@ int box_call(struct state *st, const struct box *b, const struct box_request *re
 	}
 }
 
-int box_kill_hard(struct state *st, const struct box *b, struct err *e)
+/* 1 while somebody holds the box's lock, 0 when it is free (what a dead owner left is then repaired), or -errno. */
+static int has_owner(struct state *st, const struct box *b, struct err *e)
+{
+	CLEANUP_CLOSE int lock = -1;
+	int r = box_try_lock(st, b->id, &lock, e);
+
+	if (r == -EBUSY)
+		return 1;
+	if (r < 0)
+		return r;
+	close_fd(&lock); /* run/ID stays for reconcile, which knows what the record says */
+	return box_reconcile(st, e);
+}
+
+int box_call_live(struct state *st, const struct box *b, const struct box_request *req, struct err *e)
+{
+	for (;;) {
+		int r = box_call(st, b, req, UINT64_MAX, e);
+		if (r != -ENOENT && r != -EPIPE && r != -ECONNRESET)
+			return r;
+		/* Nobody to talk to: it is starting, ending, or over. Only the lock tells. */
+		r = has_owner(st, b, e);
+		if (r <= 0)
+			return r < 0 ? r : -ESRCH;
+		nanosleep(&(struct timespec){.tv_nsec = RETRY_NS}, NULL);
+	}
+}
+
+/* One attempt: asks, and when the supervisor does not act, ends it. Returns what box_call returned. */
+static int kill_once(struct state *st, const struct box *b)
 {
 	struct box_request req = {.op = BOX_OP_STOP, .signal = SIGKILL};
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 	CLEANUP_CLOSE int fd = box_connect(st, b, NULL);
+	/* Taken while it is connected: later the number could be another process's. */
 	bool known = fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid > 0;
-	struct err call = {0};
+	CLEANUP_CLOSE int pidfd = known ? (int)syscall(SYS_pidfd_open, peer.pid, 0) : -1;
 
-	int r = box_call(st, b, &req, KILL_LIMIT_S * 1000000000ull, &call);
-	if ((r == -ETIMEDOUT || r == -EBADMSG) && known)
-		kill(peer.pid, SIGKILL); /* its machine dies with it */
-	/* However it went: it is over once the lock is free. */
-	for (int i = 0; i < KILL_LIMIT_S * 100; i++) {
-		CLEANUP_CLOSE int lock = -1;
-		r = box_lock(st, b->id, &lock, e);
-		if (r == 0) {
-			close_fd(&lock); /* run/ID stays for reconcile, which knows what the record says */
-			return box_reconcile(st, e);
-		}
-		if (r != -EBUSY)
+	int r = box_call(st, b, &req, KILL_LIMIT_NS, NULL);
+	if ((r == -ETIMEDOUT || r == -EBADMSG) && pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0); /* its machine dies with it */
+	return r;
+}
+
+int box_kill_hard(struct state *st, const struct box *b, struct err *e)
+{
+	/* However the calls go: it is over once the lock is free. */
+	for (uint64_t until = time_mono_ns() + 2 * KILL_LIMIT_NS; time_mono_ns() < until;) {
+		kill_once(st, b);
+		int r = has_owner(st, b, e);
+		if (r <= 0)
 			return r;
-		struct timespec nap = {.tv_nsec = 10000000};
-		nanosleep(&nap, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = RETRY_NS}, NULL);
 	}
 	return err_set(e, -EBUSY, "box %s cannot be stopped", b->name);
 }

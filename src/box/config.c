@@ -69,6 +69,8 @@ static json_t *list_json(const struct strv *l)
 static int list_from_json(const json_t *a, struct strv *ret)
 {
 	size_t n = json_array_size(a);
+	if (a && !json_is_array(a))
+		return -EBADMSG;
 	for (size_t i = 0; i < n; i++) {
 		CLEANUP_FREE char *s = NULL;
 		int r = bytes_from_json(json_array_get(a, i), &s);

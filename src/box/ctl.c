@@ -45,6 +45,8 @@ int ctl_get_request(const struct wire_frame *f, struct box_request *ret)
 	}
 	if (r < 0 || req.op == 0)
 		return -EBADMSG;
+	if (req.signal == 0 && (req.op == BOX_OP_STOP || req.op == BOX_OP_SIGNAL))
+		return -EBADMSG; /* the guest would take it for a broken protocol */
 	*ret = req;
 	return 0;
 }

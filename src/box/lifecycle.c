@@ -30,6 +30,21 @@ static int insert(struct state *st, const struct box *b, const char *config, str
 	return state_end(st, r, e);
 }
 
+static int name_taken(const char *name, struct err *e)
+{
+	err_set(e, -EEXIST, "the name \"%s\" is already in use by another box", name);
+	return err_hint(e, "remove that box, or choose another name");
+}
+
+int box_check_name_free(struct state *st, const char *name, struct err *e)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
+	int r = state_prepare(st, &s, e, "SELECT 1 FROM boxes WHERE name=?1", "s", name);
+	if (r == 0)
+		r = state_step(st, s, e);
+	return r > 0 ? name_taken(name, e) : r;
+}
+
 static int insert_with_name(struct state *st, struct box *b, const char *name, struct err *e)
 {
 	CLEANUP_FREE char *config = box_config_to_json(&b->config);
@@ -38,11 +53,7 @@ static int insert_with_name(struct state *st, struct box *b, const char *name, s
 	if (name) {
 		b->name = strdup(name);
 		int r = b->name ? insert(st, b, config, e) : err_oom(e);
-		if (r == -EEXIST) {
-			err_set(e, r, "the name \"%s\" is already in use by another box", name);
-			err_hint(e, "remove or rename that box, or choose another name");
-		}
-		return r;
+		return r == -EEXIST ? name_taken(name, e) : r;
 	}
 	for (unsigned attempt = 0;; attempt++) {
 		free(b->name);
@@ -178,8 +189,14 @@ int box_start(struct state *st, struct box *b, int *lock_fd, int *ret_conn, stru
 
 int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err *e)
 {
-	/* Said first: a crash from here on leaves a record that reconcile finishes to remove. */
-	int r = state_exec(st, e, "UPDATE boxes SET state='removing' WHERE id=?1", "s", id);
+	/*
+	 * Said first: a crash from here on leaves a record that reconcile finishes to remove, as it does anyway with a live
+	 * one that goes with its end.
+	 */
+	int r = state_exec(st, e,
+		"UPDATE boxes SET state='removing' WHERE id=?1 AND"
+		" NOT (auto_remove AND state IN ('starting','running','stopping'))",
+		"s", id);
 	if (r < 0)
 		return r;
 	CLEANUP_FREE char *path = str_printf("boxes/%s", id);
@@ -211,19 +228,24 @@ static int repair_locked(struct state *st, const char *id, int *lock, struct err
 		return r;
 	if (r == 0) { /* creation did not get to its record, or removal not to its end */
 		CLEANUP_FREE char *path = str_printf("boxes/%s", id);
-		r = path ? io_remove_tree_at(st->home_fd, path) : -ENOMEM;
-		if (r == 0)
-			box_unlock(st, id, lock);
-		return r;
+		if (!path)
+			return err_oom(e);
+		r = io_remove_tree_at(st->home_fd, path);
+		if (r < 0)
+			return err_sys(e, r, "cannot remove %s/%s", st->home, path);
+		box_unlock(st, id, lock);
+		return 0;
 	}
 	const char *state = (const char *)sqlite3_column_text(s, 0);
 	bool auto_remove = sqlite3_column_int(s, 1), live = false, removing = strcmp(state, "removing") == 0;
+	bool starting = strcmp(state, box_state_name(BOX_STARTING)) == 0;
 	for (enum box_state i = BOX_STARTING; i <= BOX_STOPPING; i++)
 		live |= strcmp(state, box_state_name(i)) == 0;
 	sqlite3_reset(s);
 	log_debug("box %s: its owner is gone, was %s", id, state ? state : "?");
-	if (live) {
-		r = box_set_exited(st, id, 137, "the supervisor died, and the machine with it", e);
+	if (live && !auto_remove) {
+		r = starting ? box_set_start_failed(st, id, 125, "its start was interrupted", e)
+			     : box_set_exited(st, id, 137, "the supervisor died, and the machine with it", e);
 		if (r < 0)
 			return r;
 	}
@@ -236,7 +258,7 @@ static int repair_locked(struct state *st, const char *id, int *lock, struct err
 static int repair(struct state *st, const char *id, struct err *e)
 {
 	CLEANUP_CLOSE int lock = -1;
-	int r = box_lock(st, id, &lock, e);
+	int r = box_try_lock(st, id, &lock, e);
 	if (r == -EBUSY)
 		return 0; /* has an owner */
 	return r < 0 ? r : repair_locked(st, id, &lock, e);
@@ -287,7 +309,11 @@ int box_reconcile(struct state *st, struct err *e)
 	int r = list_run_dir(st, &ids, e);
 	if (r == 0)
 		r = list_live_records(st, &ids, e); /* IDs may come twice: the second finds nothing to do */
-	for (size_t i = 0; r == 0 && i < ids.n; i++)
-		r = repair(st, ids.v[i], e);
+	/* One box that cannot be repaired (a full disk, say) must not keep the user from the others. */
+	for (size_t i = 0; r == 0 && i < ids.n; i++) {
+		struct err one = {0};
+		if (repair(st, ids.v[i], &one) < 0)
+			log_warn("box %.*s cannot be repaired now: %s", BOX_ID_SHORT_LEN, ids.v[i], one.msg);
+	}
 	return r;
 }

@@ -20,7 +20,7 @@
 #include "log.h"
 #include "run.h"
 
-enum { READ_CHUNK = 65536, ENTRY_MAX = 6 * LOG_LINE_MAX + 512, POLL_MS = 500 };
+enum { READ_CHUNK = 65536, ENTRY_MAX = 6 * LOG_LINE_MAX + 512, POLL_MS = 100 };
 
 struct entry {
 	char *data; /* malloc'd */
@@ -63,20 +63,49 @@ static int open_oldest(int dirfd)
 	return -ENOENT;
 }
 
-/* The file after fd: its descriptor, or -EAGAIN when fd is still the one being written. */
+/* The number that an inode has now, LOG_FILES if it has no name any more. */
+static int find_index(int dirfd, ino_t ino)
+{
+	struct stat st;
+	char name[32];
+	int i = 0;
+
+	for (; i < LOG_FILES; i++) {
+		file_name(name, sizeof(name), i);
+		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino)
+			break;
+	}
+	return i;
+}
+
+/*
+ * The file after fd: its descriptor, or -EAGAIN when fd is still the one being written. The names move one by one, so
+ * in the middle of a rotation the next may be missing, or have become the one after the next: then look again.
+ */
 static int open_following(int dirfd, int fd)
 {
-	struct stat ours, st;
-	char name[32];
+	struct stat ours;
+	int i = 0;
 
 	if (fstat(fd, &ours) < 0)
 		return -errno;
-	for (int i = 0; i < LOG_FILES; i++) {
-		file_name(name, sizeof(name), i);
-		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ours.st_ino)
-			return i == 0 ? -EAGAIN : open_index(dirfd, i - 1);
+	for (int attempt = 0; attempt < 100; attempt++) {
+		i = find_index(dirfd, ours.st_ino);
+		if (i == 0)
+			return -EAGAIN;
+		int next = i == LOG_FILES ? open_oldest(dirfd) : open_index(dirfd, i - 1);
+		if (next >= 0 && find_index(dirfd, ours.st_ino) == i)
+			return next;
+		if (next >= 0)
+			close(next);
 	}
-	return open_oldest(dirfd);
+	/* A rotation that a crash cut off stays so: what is left follows. */
+	for (int k = i - 2; k >= 0; k--) {
+		int next = open_index(dirfd, k);
+		if (next >= 0)
+			return next;
+	}
+	return -ENOENT;
 }
 
 /* A line that a crash cut off, or that is no entry, is skipped: false. */
@@ -88,10 +117,11 @@ static bool parse(const char *line, size_t len, struct entry *ret)
 
 	en.time = json_string_value(json_object_get(en.json, "time"));
 	if (stream && en.time && (json_is_string(text) || json_is_string(b64))) {
-		json_t *src = text ? text : b64;
+		bool is_text = json_is_string(text);
+		json_t *src = is_text ? text : b64;
 		size_t n = json_string_length(src);
 		en.data = malloc(n + 1);
-		if (en.data && text) {
+		if (en.data && is_text) {
 			memcpy(en.data, json_string_value(text), n);
 			en.len = n;
 		} else if (en.data) {
@@ -241,13 +271,15 @@ static int follow(struct state *st, const struct box *b, struct reader *rd)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", rd->dirfd);
 	if (in < 0 || inotify_add_watch(in, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
 		return -errno;
-	for (;;) {
-		bool live = still_live(st, b); /* asked before the last read, so that nothing is missed */
+	for (bool quiet = true;;) {
+		/* Asked only in a quiet moment, and before the last read, so that nothing is missed. */
+		bool live = !quiet || still_live(st, b);
 		int r = read_available(rd);
 		if (r < 0 || !live)
 			return r;
 		struct pollfd p = {.fd = in, .events = POLLIN};
-		if (poll(&p, 1, POLL_MS) > 0) {
+		quiet = poll(&p, 1, POLL_MS) <= 0;
+		if (!quiet) {
 			char events[4096];
 			if (read(in, events, sizeof(events)) < 0 && errno != EAGAIN)
 				return -errno;

@@ -15,7 +15,7 @@ int log_writer_open(struct log_writer *w, int box_dirfd, struct err *e)
 	*w = (struct log_writer){.fd = -1};
 	w->dirfd = io_open_dir_at(box_dirfd, "logs", true);
 	if (w->dirfd >= 0)
-		w->fd = openat(w->dirfd, "box.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+		w->fd = openat(w->dirfd, "box.log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	struct stat st;
 	if (w->dirfd < 0 || w->fd < 0 || fstat(w->fd, &st) < 0) {
 		int r = w->dirfd < 0 ? w->dirfd : -errno;
@@ -24,6 +24,10 @@ int log_writer_open(struct log_writer *w, int box_dirfd, struct err *e)
 		return err_sys(e, r, "cannot open the log");
 	}
 	w->size = (uint64_t)st.st_size;
+	char last = '\n'; /* a crash may have cut the last entry off */
+	if (st.st_size > 0)
+		io_pread_full(w->fd, &last, 1, st.st_size - 1);
+	w->torn = last != '\n';
 	return 0;
 }
 
@@ -42,18 +46,23 @@ static void rotate(struct log_writer *w)
 	close_fd(&w->fd);
 	w->fd = fd;
 	w->size = 0;
+	w->torn = false;
 }
 
 static void flush(struct log_writer *w)
 {
 	if (w->out.len == 0)
 		return;
-	int r = io_write_full(w->fd, buf_data(&w->out), w->out.len);
+	int r = w->torn ? io_write_full(w->fd, "\n", 1) : 0;
+	if (r == 0) {
+		r = io_write_full(w->fd, buf_data(&w->out), w->out.len);
+		w->torn = r < 0;
+	}
 	if (r < 0 && !w->failed) {
 		w->failed = true;
 		log_error("log: output is being lost: %s", strerror(-r));
 	}
-	w->size += w->out.len;
+	w->size += r < 0 ? 0 : w->out.len; /* or a full disk would rotate the old entries away */
 	w->out.len = 0;
 	if (w->size >= LOG_FILE_MAX)
 		rotate(w);

@@ -28,6 +28,7 @@ struct log_writer {
 	int64_t stamp_sec;		/* second that stamp_text is for */
 	char stamp_text[24];
 	bool failed; /* said once */
+	bool torn;   /* the file may end inside an entry: a line feed goes before the next, or that would be lost too */
 };
 
 /* Opens logs/ in the box's folder (made when missing) and appends to its current file. */

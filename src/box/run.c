@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #include "run.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "base/io.h"
 #include "base/proc.h"
+
+#define LOCK_PATIENCE_NS 300000000ull
 
 static int open_dir(struct state *st, const char *parent, const char *id, bool create, struct err *e)
 {
@@ -32,7 +36,7 @@ int box_open_box_dir(struct state *st, const char *id, bool create, struct err *
 	return open_dir(st, "boxes", id, create, e);
 }
 
-int box_lock(struct state *st, const char *id, int *ret_lock_fd, struct err *e)
+int box_try_lock(struct state *st, const char *id, int *ret_lock_fd, struct err *e)
 {
 	/* The folder may be removed by the last holder between our open and our lock: then start over. */
 	for (int attempt = 0; attempt < 100; attempt++) {
@@ -64,11 +68,45 @@ int box_lock(struct state *st, const char *id, int *ret_lock_fd, struct err *e)
 	return err_set(e, -EBUSY, "box %.*s is in use by another command", BOX_ID_SHORT_LEN, id);
 }
 
+int box_lock(struct state *st, const char *id, int *ret_lock_fd, struct err *e)
+{
+	/* box_reconcile of another command holds locks for a moment: only one that stays is an owner's. */
+	for (uint64_t until = time_mono_ns() + LOCK_PATIENCE_NS;;) {
+		int r = box_try_lock(st, id, ret_lock_fd, e);
+		if (r != -EBUSY || time_mono_ns() >= until)
+			return r;
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
+}
+
+/* Removes what lies in run/ID beside the lock. */
+static void clear_run_dir(struct state *st, const char *id)
+{
+	int fd = box_open_run_dir(st, id, false, NULL);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!d) {
+		close_fd(&fd);
+		return;
+	}
+	for (struct dirent *de; (de = readdir(d));) {
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && strcmp(de->d_name, "lock") != 0)
+			io_remove_tree_at(dirfd(d), de->d_name);
+	}
+	closedir(d);
+}
+
 void box_unlock(struct state *st, const char *id, int *lock_fd)
 {
 	CLEANUP_FREE char *path = str_printf("run/%s", id);
-	if (path)
-		io_remove_tree_at(st->home_fd, path); /* what stays is removed by the next holder */
+	CLEANUP_FREE char *lock = str_printf("run/%s/lock", id);
+
+	/* The lock's file goes last: from then on the folder may be another holder's, and is left alone if not empty. */
+	clear_run_dir(st, id);
+	if (path && lock) {
+		unlinkat(st->home_fd, lock, 0);
+		unlinkat(st->home_fd, path, AT_REMOVEDIR); /* what stays is removed by the next holder */
+	}
 	close_fd(lock_fd);
 }
 
@@ -119,6 +157,10 @@ static int make_template(int cache_fd, const char *name, struct err *e)
 		return err_sys(e, -errno, "cannot create a scratch disk");
 	if (faccessat(cache_fd, name, F_OK, 0) == 0)
 		return 0; /* made while we waited; ours may even be it */
+	struct stat ours, current;
+	if (fstat(fd, &ours) < 0 || fstatat(cache_fd, tmp, &current, AT_SYMLINK_NOFOLLOW) < 0 ||
+		ours.st_ino != current.st_ino)
+		return make_template(cache_fd, name, e); /* another one failed and took the file along while we waited */
 	int r = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)SCRATCH_BYTES) < 0 ? -errno : -ENOENT;
 	/*
 	 * No journal checksum or resize reserve is needed on a disk that lives with one box; tables are zeroed lazily
@@ -147,7 +189,7 @@ static int make_template(int cache_fd, const char *name, struct err *e)
 	return r;
 }
 
-int box_ensure_scratch(struct state *st, int box_dirfd, struct err *e)
+int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err *e)
 {
 	static const char template[] = "scratch-1-10g.img"; /* the first number changes with mke2fs's arguments */
 
@@ -167,6 +209,9 @@ int box_ensure_scratch(struct state *st, int box_dirfd, struct err *e)
 	}
 	CLEANUP_CLOSE int dst = openat(box_dirfd, "scratch.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int r = dst < 0 ? -errno : io_copy_sparse(src, dst);
+	/* The record outlives a power failure, so the disk must; not so where both go with the box's end. */
+	if (r == 0 && durable && fsync(dst) < 0)
+		r = -errno;
 	if (r == 0 && renameat(box_dirfd, "scratch.tmp", box_dirfd, "scratch.img") < 0)
 		r = -errno;
 	if (r < 0) {

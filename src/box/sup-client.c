@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Clients of the supervisor. A client belongs to the same user, yet is bounded like any other peer. */
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -12,6 +13,7 @@ struct sup_client {
 	struct sup_client *next;
 	struct wire_conn *conn;
 	enum box_op op;	  /* 0: has not asked yet */
+	bool inherited;	  /* see sup_client_add */
 	bool has_stdin;	  /* its input goes to the workload */
 	bool stdin_eof;	  /* it will send no more */
 	struct buf input; /* granted, received and not yet passed on: at most WIRE_STDIN_WINDOW */
@@ -28,9 +30,10 @@ static void grant(struct sup_client *c, size_t bytes)
 static void update_throttle(struct supervisor *s)
 {
 	bool full = false;
+	/* Once it is to stop, nobody can hold it up by not reading: who is behind misses the rest (sup_clients_output). */
 	for (struct sup_client *c = s->clients; c; c = c->next)
 		full |= wire_conn_pending(c->conn) > SUP_CLIENT_QUEUE_MAX;
-	sup_guest_throttle(s, full);
+	sup_guest_throttle(s, full && !s->stopping);
 }
 
 static void remove_client(struct sup_client *c)
@@ -42,13 +45,19 @@ static void remove_client(struct sup_client *c)
 		p = &(*p)->next;
 	*p = c->next;
 	s->n_clients--;
-	bool ends_stdin = c->has_stdin && s->box->config.stdin_once;
+	bool ends_stdin = c->has_stdin && s->box->config.stdin_once, silent = c->inherited && c->op == 0;
 	wire_conn_free(c->conn);
 	buf_done(&c->input);
 	free(c);
 	if (s->phase == SUP_DONE) {
 		if (!s->clients)
 			loop_quit(s->loop, 0);
+		return;
+	}
+	if (s->listen_io)
+		loop_set_events(s->listen_io, EPOLLIN);
+	if (silent) {
+		sup_start_failed(s, 125, "the command that started it went away");
 		return;
 	}
 	/* The only source of input is gone: the workload sees end of file once what was received is through. */
@@ -119,7 +128,10 @@ static int on_request(struct sup_client *c, const struct wire_frame *f)
 		else if (s->phase > SUP_RUNNING)
 			reply(c, -ESRCH, "the workload has ended");
 		else {
-			sup_guest_signal(s, req.signal);
+			if (req.signal == SIGKILL)
+				sup_stop(s, SIGKILL, 0);
+			else
+				sup_guest_signal(s, req.signal);
 			reply(c, 0, NULL);
 		}
 		return 0;
@@ -172,9 +184,10 @@ static int on_frame(void *data, struct wire_conn *conn, const struct wire_frame 
 		r = wire_get_u32(f, &v);
 		if (r < 0 || v < 1 || v > 64)
 			return -EBADMSG;
-		if (c->s->phase < SUP_RUNNING) /* the user does not want to wait for the boot to end */
+		/* The user does not want to wait for the boot to end; and SIGKILL means it, whatever the guest does. */
+		if (v == SIGKILL || (c->s->phase < SUP_RUNNING && (v == SIGINT || v == SIGTERM || v == SIGHUP || v == SIGQUIT)))
 			sup_stop(c->s, (int)v, 0);
-		else
+		else if (c->s->phase == SUP_RUNNING)
 			sup_guest_signal(c->s, (int)v);
 		return 0;
 	default:
@@ -198,7 +211,7 @@ static void on_written(void *data, struct wire_conn *conn)
 
 static const struct wire_conn_ops client_ops = {.on_frame = on_frame, .on_end = on_end, .on_written = on_written};
 
-int sup_client_add(struct supervisor *s, int fd)
+int sup_client_add(struct supervisor *s, int fd, bool inherited)
 {
 	if (s->n_clients >= SUP_CLIENTS_MAX) {
 		close(fd);
@@ -210,6 +223,7 @@ int sup_client_add(struct supervisor *s, int fd)
 		return -ENOMEM;
 	}
 	c->s = s;
+	c->inherited = inherited;
 	int r = wire_conn_new(s->loop, fd, &client_ops, c, &c->conn);
 	if (r < 0) {
 		free(c);
@@ -226,9 +240,13 @@ int sup_client_add(struct supervisor *s, int fd)
 
 static void on_accept(void *data, int fd, uint32_t events)
 {
+	struct supervisor *s = data;
 	int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
 	if (client >= 0)
-		sup_client_add(data, client);
+		sup_client_add(s, client, false);
+	else if (errno == EMFILE || errno == ENFILE)
+		loop_set_events(s->listen_io, 0); /* until one of those here goes */
 }
 
 int sup_clients_listen(struct supervisor *s, struct err *e)
@@ -249,7 +267,7 @@ void sup_clients_unlisten(struct supervisor *s)
 void sup_clients_output(struct supervisor *s, enum wire_type type, const uint8_t *data, size_t len)
 {
 	for (struct sup_client *c = s->clients; c; c = c->next) {
-		if (c->op != BOX_OP_ATTACH)
+		if (c->op != BOX_OP_ATTACH || (s->stopping && wire_conn_pending(c->conn) > SUP_CLIENT_QUEUE_MAX))
 			continue;
 		wire_put(wire_conn_out(c->conn), type, data, len);
 		wire_conn_flush(c->conn);
@@ -267,7 +285,7 @@ void sup_clients_started(struct supervisor *s)
 	}
 }
 
-void sup_clients_finish(struct supervisor *s)
+void sup_clients_finish(struct supervisor *s, const char *error)
 {
 	struct sup_client *next;
 
@@ -278,6 +296,8 @@ void sup_clients_finish(struct supervisor *s)
 			ctl_put_reply(out, 0, NULL);
 		else if (s->fail_text)
 			wire_put_fail(out, (uint32_t)s->exit_code, s->fail_text);
+		else if (error && c->op == BOX_OP_ATTACH)
+			wire_put_fail(out, (uint32_t)s->exit_code, error);
 		else
 			wire_put_u32(out, WIRE_EXIT, (uint32_t)s->exit_code);
 		wire_conn_flush(c->conn);

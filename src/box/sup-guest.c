@@ -16,7 +16,12 @@ _Static_assert(WIRE_PORT_CONTROL == 4088, "the socket's name says the port");
 static void send_config(struct supervisor *s)
 {
 	struct wire_config c = {.hostname = s->box->config.hostname, .real_ns = time_real_ns()};
+	/* Without a network the box's own name means the loopback: many programs look it up. */
+	CLEANUP_FREE char *self = str_printf("127.0.0.1\t%s", s->box->config.hostname);
+	char *lines[] = {self};
 
+	if (self)
+		c.hosts = (struct strv){lines, 1};
 	io_random(c.entropy, sizeof(c.entropy));
 	wire_put_config(wire_conn_out(s->control), &c);
 	wire_conn_flush(s->control);
@@ -49,15 +54,12 @@ static int on_session_frame(void *data, struct wire_conn *conn, const struct wir
 		r = f->type == WIRE_STARTED ? wire_get_u32(f, &s->workload_pid) : -EBADMSG;
 		if (r < 0)
 			return r;
-		s->phase = SUP_RUNNING;
 		r = box_set_running(s->st, s->box->id, accel_name(s->accel), &e);
-		if (r == 0 && s->stopping)
-			r = box_set_stopping(s->st, s->box->id, &e);
 		if (r < 0) {
-			log_error("%s", e.msg);
-			sup_finish(s, 137, e.msg);
+			sup_start_failed(s, 125, e.msg);
 			return 0;
 		}
+		s->phase = SUP_RUNNING;
 		sup_clients_started(s);
 		sup_clients_pump_stdin(s);
 		return 0;
@@ -73,6 +75,9 @@ static int on_session_frame(void *data, struct wire_conn *conn, const struct wir
 	case WIRE_STDIN_CREDIT:
 		r = wire_get_u32(f, &v);
 		if (r < 0 || v > WIRE_STDIN_WINDOW || s->guest_credit + v > WIRE_STDIN_WINDOW)
+			return -EBADMSG;
+		/* Credit for input that it never took off the wire would have us queue without end. */
+		if (wire_conn_pending(conn) > SUP_SESSION_QUEUE_MAX)
 			return -EBADMSG;
 		s->guest_credit += v;
 		sup_clients_pump_stdin(s);
@@ -93,10 +98,12 @@ static void on_session_end(void *data, struct wire_conn *conn, int error)
 	struct supervisor *s = data;
 
 	wire_conn_free(TAKE_PTR(s->session));
-	if (s->phase == SUP_LAUNCH)
-		sup_start_failed(s, 125, "the guest refused to start the workload");
+	if (error == -EBADMSG && s->phase <= SUP_RUNNING)
+		sup_finish(s, 137, "the guest broke the protocol");
+	else if (s->phase == SUP_LAUNCH)
+		sup_guest_lost(s, "the guest refused to start the workload");
 	else if (s->phase == SUP_RUNNING)
-		sup_finish(s, 137, error == -EBADMSG ? "the guest broke the protocol" : "the guest ended the session");
+		sup_guest_lost(s, "the guest ended the session");
 }
 
 static const struct wire_conn_ops session_ops = {.on_frame = on_session_frame, .on_end = on_session_end};
@@ -166,8 +173,9 @@ static int on_control_frame(void *data, struct wire_conn *conn, const struct wir
 
 	switch (f->type) {
 	case WIRE_HELLO:
-		if (s->phase != SUP_BOOT)
+		if (s->phase != SUP_BOOT || s->greeted)
 			return -EBADMSG;
+		s->greeted = true; /* once: an answer to each would be a way to fill our memory */
 		r = wire_get_hello(f, &h);
 		if (r < 0)
 			return r;
@@ -203,11 +211,12 @@ static void on_control_end(void *data, struct wire_conn *conn, int error)
 	struct supervisor *s = data;
 
 	wire_conn_free(TAKE_PTR(s->control));
-	if (s->phase <= SUP_LAUNCH)
-		sup_start_failed(s, 125,
-			error == -EBADMSG || error == -EPROTO ? "the guest broke the protocol" : "the guest went away while booting");
+	if ((error == -EBADMSG || error == -EPROTO) && s->phase <= SUP_RUNNING)
+		sup_finish(s, 137, "the guest broke the protocol");
+	else if (s->phase <= SUP_LAUNCH)
+		sup_guest_lost(s, "the guest went away while booting");
 	else if (s->phase == SUP_RUNNING)
-		sup_finish(s, 137, "the guest went away");
+		sup_guest_lost(s, "the guest went away");
 	else if (s->phase == SUP_FLUSH)
 		sup_finish(s, s->exit_code, "the guest did not unmount its disk");
 }

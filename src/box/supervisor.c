@@ -12,7 +12,56 @@
 #include "base/log.h"
 #include "run.h"
 
+enum { FAIL_TEXT_MAX = 1024 };
+
 /* ---- the end ---- */
+
+/* Takes one piece off the pipe. Returns false when there is none, or no more to come. */
+static bool capture_some(struct sup_capture *c)
+{
+	char chunk[4096];
+	ssize_t n = read(c->rd, chunk, sizeof(chunk));
+
+	if (n <= 0)
+		return false;
+	/* Beyond the limit it is still read, or the writer would hang. */
+	size_t room = SUP_CAPTURE_MAX - c->bytes, take = MIN_OF((size_t)n, room);
+	if (take && io_write_full(c->log, chunk, take) == 0)
+		c->bytes += take;
+	return true;
+}
+
+static void on_capture(void *data, int fd, uint32_t events)
+{
+	struct sup_capture *c = data;
+
+	if (!capture_some(c) && events & (EPOLLHUP | EPOLLERR))
+		loop_source_free(TAKE_PTR(c->io));
+}
+
+/* Opens the file and the pipe; *ret_wr is the writer's end. */
+static int capture_open(struct supervisor *s, struct sup_capture *c, const char *name, int *ret_wr, struct err *e)
+{
+	int fds[2];
+
+	c->log = openat(s->box_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (c->log < 0 || pipe2(fds, O_CLOEXEC) < 0)
+		return err_sys(e, -errno, "cannot open %s", name);
+	c->rd = fds[0];
+	*ret_wr = fds[1];
+	io_set_nonblock(c->rd, true);
+	int r = loop_add_io(s->loop, c->rd, EPOLLIN, on_capture, c, &c->io);
+	return r < 0 ? err_sys(e, r, "cannot open %s", name) : 0;
+}
+
+static void capture_close(struct sup_capture *c)
+{
+	loop_source_free(TAKE_PTR(c->io));
+	while (c->rd >= 0 && capture_some(c)) /* a panic's last lines; the writer is gone, so this ends */
+		;
+	close_fd(&c->rd);
+	close_fd(&c->log);
+}
 
 /* The last thing the backend said, for the error of a machine that did not start. */
 static void last_words(struct supervisor *s, char *dst, size_t size)
@@ -21,27 +70,14 @@ static void last_words(struct supervisor *s, char *dst, size_t size)
 	size_t len;
 
 	dst[0] = '\0';
-	if (io_read_file_at(s->box_fd, "machine.log", 65536, &text, &len) < 0)
+	while (s->messages.rd >= 0 && capture_some(&s->messages))
+		;
+	if (io_read_file_at(s->box_fd, "machine.log", SUP_CAPTURE_MAX, &text, &len) < 0)
 		return;
 	while (len && (text[len - 1] == '\n' || text[len - 1] == '\r'))
 		text[--len] = '\0';
 	const char *nl = strrchr(text, '\n');
 	snprintf(dst, size, "%s", nl ? nl + 1 : text);
-}
-
-/* Takes one piece off the console. Returns false when there is none, or no more to come. */
-static bool read_console(struct supervisor *s)
-{
-	char chunk[4096];
-	ssize_t n = read(s->console_rd, chunk, sizeof(chunk));
-
-	if (n <= 0)
-		return false;
-	/* Beyond the limit it is still read, or the guest would hang on its console. */
-	size_t room = SUP_CONSOLE_MAX - s->console_bytes, take = MIN_OF((size_t)n, room);
-	if (take && io_write_full(s->console_log, chunk, take) == 0)
-		s->console_bytes += take;
-	return true;
 }
 
 static void tear_down(struct supervisor *s)
@@ -50,14 +86,11 @@ static void tear_down(struct supervisor *s)
 	loop_source_free(TAKE_PTR(s->machine_end));
 	if (s->machine)
 		machine_free(TAKE_PTR(s->machine));
-	while (s->console_rd >= 0 && read_console(s)) /* a panic's last lines; its writer is gone, so this ends */
-		;
+	capture_close(&s->console);
+	capture_close(&s->messages);
 	sup_guest_close(s);
 	vhost_user_free(TAKE_PTR(s->vhost));
 	vsock_free(TAKE_PTR(s->vsock));
-	loop_source_free(TAKE_PTR(s->console_io));
-	close_fd(&s->console_rd);
-	close_fd(&s->console_log);
 	log_writer_close(&s->log);
 }
 
@@ -80,13 +113,15 @@ static void finish_record(struct supervisor *s, const char *error)
 
 static void end(struct supervisor *s, const char *error)
 {
+	bool cut_short = s->phase == SUP_RUNNING; /* how the workload would have ended nobody will know */
+
 	if (s->phase == SUP_DONE)
 		return;
 	s->phase = SUP_DONE;
 	sup_clients_unlisten(s);
 	tear_down(s);
 	finish_record(s, error);
-	sup_clients_finish(s);
+	sup_clients_finish(s, cut_short ? error : NULL);
 	if (!s->clients)
 		loop_quit(s->loop, 0);
 }
@@ -97,9 +132,10 @@ void sup_start_failed(struct supervisor *s, int status, const char *text)
 		return;
 	s->exit_code = status;
 	free(s->fail_text);
-	s->fail_text = strdup(*text ? text : "unknown reason");
+	s->fail_text = malloc(FAIL_TEXT_MAX);
 	if (!s->fail_text)
 		abort(); /* nothing can be said any more; the next command repairs the record */
+	text_escape(s->fail_text, FAIL_TEXT_MAX, *text ? text : "unknown reason"); /* often the guest's own words */
 	end(s, NULL);
 }
 
@@ -109,14 +145,11 @@ void sup_finish(struct supervisor *s, int code, const char *error)
 		sup_start_failed(s, 125, error ? error : "stopped before the workload started");
 		return;
 	}
+	char safe[FAIL_TEXT_MAX];
+	if (error)
+		text_escape(safe, sizeof(safe), error);
 	s->exit_code = code;
-	end(s, error);
-}
-
-static void on_flush_limit(void *data)
-{
-	struct supervisor *s = data;
-	sup_finish(s, s->exit_code, "the guest did not unmount its disk in time");
+	end(s, error ? safe : NULL);
 }
 
 /* Replaces the one timer: each phase has one thing to wait for. */
@@ -124,6 +157,27 @@ static int set_timer(struct supervisor *s, uint64_t delay_ns, loop_fn fn)
 {
 	loop_source_free(TAKE_PTR(s->timer));
 	return loop_add_timer(s->loop, delay_ns, fn, s, &s->timer);
+}
+
+static void on_lost_limit(void *data)
+{
+	struct supervisor *s = data;
+	sup_finish(s, 137, s->lost_text);
+}
+
+void sup_guest_lost(struct supervisor *s, const char *text)
+{
+	if (s->lost_text || s->phase == SUP_DONE)
+		return;
+	s->lost_text = text;
+	if (set_timer(s, SUP_LOST_LIMIT_NS, on_lost_limit) < 0)
+		on_lost_limit(s);
+}
+
+static void on_flush_limit(void *data)
+{
+	struct supervisor *s = data;
+	sup_finish(s, s->exit_code, "the guest did not unmount its disk in time");
 }
 
 void sup_workload_ended(struct supervisor *s, int code)
@@ -160,7 +214,11 @@ void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns)
 		sup_start_failed(s, 125, "stopped before the workload started");
 		return;
 	}
-	if (s->phase != SUP_RUNNING || s->killed)
+	if (s->phase == SUP_FLUSH && sig == SIGKILL) {
+		sup_finish(s, s->exit_code, "killed while unmounting");
+		return;
+	}
+	if (s->phase != SUP_RUNNING || s->killed || s->lost_text)
 		return; /* its end is on the way; the answer comes with it */
 	if (!s->stopping && box_set_stopping(s->st, s->box->id, &e) < 0)
 		log_error("%s", e.msg);
@@ -199,14 +257,6 @@ static void on_vhost_gone(void *data, const char *reason)
 		kill(machine_pid(s->machine), SIGKILL);
 }
 
-static void on_console(void *data, int fd, uint32_t events)
-{
-	struct supervisor *s = data;
-
-	if (!read_console(s) && events & (EPOLLHUP | EPOLLERR))
-		loop_source_free(TAKE_PTR(s->console_io));
-}
-
 static void on_signal(void *data, int fd, uint32_t events)
 {
 	struct supervisor *s = data;
@@ -225,25 +275,11 @@ static void on_boot_limit(void *data)
 
 /* ---- the start ---- */
 
-static int open_console(struct supervisor *s, int *ret_wr, struct err *e)
-{
-	int fds[2];
-
-	s->console_log =
-		openat(s->box_fd, "console.log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (s->console_log < 0 || pipe2(fds, O_CLOEXEC) < 0)
-		return err_sys(e, -errno, "cannot set up the console");
-	s->console_rd = fds[0];
-	*ret_wr = fds[1];
-	io_set_nonblock(s->console_rd, true);
-	int r = loop_add_io(s->loop, s->console_rd, EPOLLIN, on_console, s, &s->console_io);
-	return r < 0 ? err_sys(e, r, "cannot set up the console") : 0;
-}
-
 static int start_machine(struct supervisor *s, struct err *e)
 {
 	int pair[2];
 	CLEANUP_CLOSE int console = -1;
+	CLEANUP_CLOSE int messages = -1;
 	CLEANUP_CLOSE int vsock_fd = -1;
 	CLEANUP_FREE char *kernel = box_find_asset("vmlinux", e);
 	CLEANUP_FREE char *initrd = kernel ? box_find_asset("initramfs.cpio", e) : NULL;
@@ -259,7 +295,9 @@ static int start_machine(struct supervisor *s, struct err *e)
 	accel_probe(cache, &info);
 	int r = accel_choose(s->box->config.accel, &info, &s->accel, e);
 	if (r == 0)
-		r = open_console(s, &console, e);
+		r = capture_open(s, &s->console, "console.log", &console, e);
+	if (r == 0)
+		r = capture_open(s, &s->messages, "machine.log", &messages, e);
 	if (r < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
@@ -272,16 +310,12 @@ static int start_machine(struct supervisor *s, struct err *e)
 		r = vsock_serve_vhost_user(s->vsock, pair[0], on_vhost_gone, s, &s->vhost);
 	if (r < 0)
 		return err_sys(e, r, "cannot set up the vsock device");
-	CLEANUP_CLOSE int log = openat(s->box_fd, "machine.log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (log < 0)
-		return err_sys(e, -errno, "cannot open machine.log");
-
 	struct machine_config c = {
 		.kernel = kernel, .initrd = initrd,
 		.vcpus = s->box->config.vcpus, .mem_bytes = s->box->config.mem_bytes,
 		.disks = {{.path = image, .read_only = true}, {.path = scratch}}, .n_disks = 2,
 		.accel = s->accel, .tsc_khz = info.tsc_khz,
-		.vsock_fd = vsock_fd, .console_fd = console, .log_fd = log,
+		.vsock_fd = vsock_fd, .hold_fd = s->lock_fd, .console_fd = console, .log_fd = messages,
 	};
 	r = machine_start(&c, &s->machine, e);
 	if (r == 0) {
@@ -329,7 +363,10 @@ static int set_up(struct supervisor *s, struct err *e)
 	s->box_fd = box_open_box_dir(s->st, s->box->id, true, e);
 	if (s->box_fd < 0)
 		return s->box_fd;
-	r = box_ensure_scratch(s->st, s->box_fd, e);
+	/* First of all: a client that finds the lock held must soon find somebody to talk to. */
+	r = sup_clients_listen(s, e);
+	if (r == 0)
+		r = box_ensure_scratch(s->st, s->box_fd, !s->box->config.auto_remove, e);
 	if (r == 0)
 		r = log_writer_open(&s->log, s->box_fd, e);
 	if (r == 0)
@@ -337,7 +374,7 @@ static int set_up(struct supervisor *s, struct err *e)
 	if (r == 0)
 		r = start_machine(s, e);
 	if (r == 0)
-		r = sup_clients_listen(s, e);
+		s->scratch_fd = openat(s->box_fd, "scratch.img", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (r == 0 && set_timer(s, SUP_BOOT_LIMIT_NS, on_boot_limit) < 0)
 		r = err_oom(e);
 	return r;
@@ -352,6 +389,7 @@ static void release(struct supervisor *s)
 	close_fd(&s->signals_fd);
 	close_fd(&s->run_fd);
 	close_fd(&s->box_fd);
+	close_fd(&s->scratch_fd);
 	close_fd(&s->lock_fd);
 	loop_free(s->loop);
 	box_free(s->box);
@@ -361,8 +399,8 @@ static void release(struct supervisor *s)
 
 int supervisor_main(const char *id)
 {
-	struct supervisor s = {.lock_fd = SUPERVISOR_LOCK_FD, .run_fd = -1, .box_fd = -1, .console_rd = -1,
-		.console_log = -1, .signals_fd = -1, .listen_fd = -1, .control_listen_fd = -1, .handshake_fd = -1,
+	struct supervisor s = {.lock_fd = SUPERVISOR_LOCK_FD, .run_fd = -1, .box_fd = -1, .scratch_fd = -1, .console = {-1, -1, 0, NULL},
+		.messages = {-1, -1, 0, NULL}, .signals_fd = -1, .listen_fd = -1, .control_listen_fd = -1, .handshake_fd = -1,
 		.log = {.dirfd = -1, .fd = -1}};
 	struct err e = {0};
 
@@ -371,11 +409,14 @@ int supervisor_main(const char *id)
 	raise_descriptor_limit();
 	int r = loop_new(&s.loop);
 	if (r == 0)
-		r = sup_client_add(&s, SUPERVISOR_CLIENT_FD);
+		r = sup_client_add(&s, SUPERVISOR_CLIENT_FD, true);
 	if (r < 0)
 		err_sys(&e, r, "supervisor");
 	if (r == 0)
 		r = state_open(&s.st, &e);
+	/* The home is absolute now: the caller's working folder, and its mount, are not ours to hold. */
+	if (r == 0 && chdir("/") < 0)
+		r = err_sys(&e, -errno, "supervisor");
 	if (r == 0)
 		r = box_find(s.st, id, &s.box, &e);
 	if (r == 0) {
@@ -385,6 +426,10 @@ int supervisor_main(const char *id)
 		r = loop_run(s.loop);
 	} else {
 		log_error("%s", e.msg);
+		s.phase = SUP_DONE;
+		s.exit_code = 125;
+		s.fail_text = strdup(e.msg);
+		sup_clients_finish(&s, NULL);
 	}
 	release(&s);
 	return r < 0;

@@ -7,7 +7,7 @@
  * One process, one thread, one event loop, for one run of one box. It serves the vsock device, is the parent of the
  * machine, and stands between the guest and any number of clients:
  *
- *     machine --- console pipe -----------> console.log (bounded)
+ *     machine --- console, messages ------> console.log, machine.log (bounded)
  *     guest ----- control (port 4088) ----> sup-guest.c    configuration, readiness, shutdown
  *     guest ----- session (port 4089) ----> sup-guest.c    the workload: output to the log and to clients
  *     clients --- run/ID/ctl.sock --------> sup-client.c   attach, stop, signal, wait
@@ -35,33 +35,44 @@
 
 #define SUP_CLIENTS_MAX	     256
 #define SUP_CLIENT_QUEUE_MAX (1u << 20) /* bytes waiting for a client before the workload is made to wait */
+#define SUP_SESSION_QUEUE_MAX (2u << 20) /* bytes waiting for the guest: a window of input in the smallest frames */
 #define SUP_BOOT_LIMIT_NS    300000000000ull /* from spawn to READY: an emulated host may run dozens of boots at once */
 #define SUP_FLUSH_LIMIT_NS   30000000000ull  /* for the guest to unmount */
 #define SUP_KILL_LIMIT_NS    10000000000ull  /* from SIGKILL to the workload's end, before the machine is ended */
-#define SUP_CONSOLE_MAX	     (1u << 20)	     /* bytes of console.log of one run */
+#define SUP_LOST_LIMIT_NS    2000000000ull /* from the end of the guest's connection to the end of its machine */
+#define SUP_CAPTURE_MAX	     (1u << 20)	     /* bytes of console.log, and of machine.log, of one run */
 
 enum sup_phase { SUP_BOOT, SUP_LAUNCH, SUP_RUNNING, SUP_FLUSH, SUP_DONE };
 
 struct sup_client;
+
+/* A pipe that others write to, kept in a file up to SUP_CAPTURE_MAX bytes; what is more is read and dropped. */
+struct sup_capture {
+	int rd, log; /* -1: not open */
+	size_t bytes;
+	struct loop_source *io;
+};
 
 struct supervisor {
 	struct state *st;
 	struct box *box;
 	struct loop *loop;
 	int lock_fd, run_fd, box_fd;
+	int scratch_fd; /* keeps the file's blocks until after the last answer: freeing them takes its time */
 	enum accel accel;
 
 	struct vsock_dev *vsock;
 	struct vhost_user *vhost;
 	struct machine *machine;
-	struct loop_source *machine_end, *console_io, *signals_io, *timer, *listen_io, *control_io, *handshake_io;
-	int console_rd, console_log, signals_fd, listen_fd, control_listen_fd, handshake_fd;
-	size_t console_bytes;
+	struct loop_source *machine_end, *signals_io, *timer, *listen_io, *control_io, *handshake_io;
+	int signals_fd, listen_fd, control_listen_fd, handshake_fd;
+	struct sup_capture console, messages; /* the guest's serial console; what the machine's backend says */
 
 	struct wire_conn *control, *session;
 	struct log_writer log;
 	uint32_t guest_credit; /* bytes of STDIN the guest still takes */
 	uint32_t workload_pid;
+	bool greeted;	       /* HELLO was seen */
 	bool stdin_over;       /* no client will send more input */
 	bool stdin_closed;     /* STDIN_EOF was sent */
 
@@ -69,6 +80,7 @@ struct supervisor {
 	bool stopping, killed; /* a stop was asked for; SIGKILL was sent */
 	int exit_code;
 	char *fail_text; /* why the start failed */
+	const char *lost_text; /* set while SUP_LOST_LIMIT_NS runs */
 
 	struct sup_client *clients;
 	unsigned n_clients;
@@ -81,6 +93,11 @@ void sup_start_failed(struct supervisor *s, int status, const char *text);
 void sup_workload_ended(struct supervisor *s, int code);
 /* The machine is of no more use: ends it, writes the final record, tells the clients. */
 void sup_finish(struct supervisor *s, int code, const char *error);
+/*
+ * A connection of the guest is gone. If that is because the machine ended, the machine's end, which says more, is given
+ * a moment to show; else text (a literal) is why.
+ */
+void sup_guest_lost(struct supervisor *s, const char *text);
 /* Stop or kill, from a client or a signal to ourselves. */
 void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns);
 
@@ -95,13 +112,17 @@ void sup_guest_throttle(struct supervisor *s, bool stop);
 
 /* ---- sup-client.c ---- */
 int sup_clients_listen(struct supervisor *s, struct err *e);
-int sup_client_add(struct supervisor *s, int fd);
+/* fd is consumed. inherited: from the command that started us; if it goes without a word, so does the start. */
+int sup_client_add(struct supervisor *s, int fd, bool inherited);
 /* No new clients. */
 void sup_clients_unlisten(struct supervisor *s);
 void sup_clients_output(struct supervisor *s, enum wire_type type, const uint8_t *data, size_t len);
 void sup_clients_started(struct supervisor *s);
-/* To all: FAIL if the start failed, EXIT and successful replies otherwise. */
-void sup_clients_finish(struct supervisor *s);
+/*
+ * To all: FAIL if the start failed, EXIT and successful replies otherwise. error: what went wrong with a workload that
+ * ran, for whoever is attached; or NULL.
+ */
+void sup_clients_finish(struct supervisor *s, const char *error);
 /* Sends what clients typed, as far as the guest's credit goes. */
 void sup_clients_pump_stdin(struct supervisor *s);
 void sup_clients_free(struct supervisor *s);

@@ -55,15 +55,9 @@ void progress_show(void *data, const char *what, uint64_t done, uint64_t total)
 	char text[160], d[16], t[16];
 	uint64_t now = time_mono_ns();
 
-	if (p->quiet)
-		return;
+	if (p->quiet || !p->tty)
+		return; /* nobody watches: standard error stays for what went wrong */
 	text_escape(text, sizeof(text), what);
-	if (!p->tty) { /* one line per step, when it begins */
-		if (strcmp(text, p->last) != 0)
-			fprintf(stderr, "%s\n", text);
-		snprintf(p->last, sizeof(p->last), "%s", text);
-		return;
-	}
 	if (now - p->last_ns < 100000000 && strcmp(text, p->last) == 0)
 		return;
 	p->last_ns = now;
@@ -130,26 +124,31 @@ void table_print(struct table *t)
 
 int json_print(json_t *j, size_t indent)
 {
-	int r = json_dumpf(j, stdout, (indent ? JSON_INDENT(indent) : JSON_COMPACT) | JSON_ENCODE_ANY);
+	/* Names come from images: on a terminal nothing but plain characters may reach it. */
+	size_t flags = isatty(STDOUT_FILENO) ? JSON_ENSURE_ASCII : 0;
+	int r = json_dumpf(j, stdout, flags | (indent ? JSON_INDENT(indent) : JSON_COMPACT) | JSON_ENCODE_ANY);
 	json_decref(j);
 	putchar('\n');
 	return r < 0 || fflush(stdout) != 0;
 }
 
+json_t *json_from_text(const char *s)
+{
+	json_t *j = s ? json_string(s) : json_null();
+	if (j)
+		return j;
+	size_t size = 4 * strlen(s) + 1;
+	CLEANUP_FREE char *safe = malloc(size);
+	if (safe)
+		text_escape(safe, size, s);
+	j = safe ? json_string(safe) : NULL;
+	return j ? j : json_null();
+}
+
 json_t *json_from_strv(const struct strv *l)
 {
 	json_t *a = json_array();
-	for (size_t i = 0; i < l->n; i++) {
-		json_t *s = json_string(l->v[i]);
-		if (!s) { /* bytes that are not UTF-8 cannot be said in JSON: shown escaped */
-			size_t size = 4 * strlen(l->v[i]) + 1;
-			CLEANUP_FREE char *safe = malloc(size);
-			if (safe) {
-				text_escape(safe, size, l->v[i]);
-				s = json_string(safe);
-			}
-		}
-		json_array_append_new(a, s ? s : json_null());
-	}
+	for (size_t i = 0; i < l->n; i++)
+		json_array_append_new(a, json_from_text(l->v[i]));
 	return a;
 }

@@ -44,6 +44,8 @@ void table_print(struct table *t); /* and frees */
 /* Prints JSON with a newline; takes the reference. Returns 0, or 1 when standard output fails. */
 int json_print(json_t *j, size_t indent);
 json_t *json_from_strv(const struct strv *l);
+/* A string that may hold any bytes, NULL included: what is not UTF-8 is shown escaped. */
+json_t *json_from_text(const char *s);
 
 /* Commands. */
 int cmd_run(const struct cmd *c, int argc, char **argv);

@@ -42,9 +42,8 @@ static int stop_box(struct app *a, struct box *b, void *data, struct err *e)
 	if (!box_is_live(b))
 		return 0; /* as in Docker: what is asked for is so */
 	req.timeout_ns = timeout ? *timeout : b->config.stop_timeout_ns;
-	int r = box_call(a->st, b, &req, UINT64_MAX, e);
-	/* Gone in the meantime, by itself or killed: stopped all the same. */
-	return r == -ENOENT || r == -EPIPE ? box_reconcile(a->st, e) : r;
+	int r = box_call_live(a->st, b, &req, e);
+	return r == -ESRCH ? 0 : r; /* it ended by itself, or was killed: stopped all the same */
 }
 
 int cmd_stop(const struct cmd *c, int argc, char **argv)
@@ -138,11 +137,9 @@ static int wait_box(struct app *a, struct box *b, void *data, struct err *e)
 	int code = b->exit_code;
 
 	if (box_is_live(b)) {
-		code = box_call(a->st, b, &req, UINT64_MAX, e);
-		if (code == -ENOENT || code == -EPIPE) { /* its supervisor was killed: the repaired record knows */
-			int r = box_reconcile(a->st, e);
-			if (r == 0)
-				r = box_find(a->st, b->id, &now, e);
+		code = box_call_live(a->st, b, &req, e);
+		if (code == -ESRCH) { /* over before it could be asked: the record knows */
+			int r = box_find(a->st, b->id, &now, e);
 			if (r < 0)
 				return r;
 			code = now->exit_code;
@@ -200,6 +197,5 @@ int cmd_logs(const struct cmd *c, int argc, char **argv)
 		return app_fail(c, &e, 1);
 	if (argc > 2)
 		return app_usage(c, "exactly one box is needed");
-	signal(SIGPIPE, SIG_IGN);
 	return for_each_box(c, argc, argv, false, false, logs_box, &o);
 }

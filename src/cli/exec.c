@@ -80,7 +80,7 @@ int cmd_exec(const struct cmd *c, int argc, char **argv)
 	}
 	if (r == 0 && o.workdir && o.workdir[0] != '/')
 		r = err_set(&e, -EINVAL, "--workdir \"%s\": must be an absolute path", o.workdir);
-	if (r == 0 && o.tty && o.interactive && !isatty(STDIN_FILENO)) {
+	if (r == 0 && o.tty && o.interactive && !o.detach && !isatty(STDIN_FILENO)) {
 		r = err_set(&e, -ENOTTY, "-t needs a terminal, and standard input is none");
 		err_hint(&e, "leave out -t");
 	}

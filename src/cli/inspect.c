@@ -19,16 +19,16 @@ static json_t *labels_json(const struct strv *labels)
 		const char *eq = strchr(labels->v[i], '=');
 		CLEANUP_FREE char *key = eq ? strndup(labels->v[i], (size_t)(eq - labels->v[i])) : strdup(labels->v[i]);
 		if (key)
-			json_object_set_new(j, key, json_string(eq ? eq + 1 : ""));
+			json_object_set_new(j, key, json_from_text(eq ? eq + 1 : ""));
 	}
 	return j;
 }
 
 static json_t *box_state_json(const struct box *b)
 {
-	return json_pack("{s:s, s:b, s:b, s:b, s:i, s:s, s:o, s:o}", "Status", box_state_name(b->state), "Running",
+	return json_pack("{s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o}", "Status", box_state_name(b->state), "Running",
 		b->state == BOX_RUNNING || b->state == BOX_STOPPING, "Paused", 0, "OOMKilled", 0, "ExitCode", b->exit_code,
-		"Error", b->error ? b->error : "", "StartedAt", time_json(b->started_ns), "FinishedAt",
+		"Error", json_from_text(b->error ? b->error : ""), "StartedAt", time_json(b->started_ns), "FinishedAt",
 		time_json(b->finished_ns));
 }
 
@@ -44,7 +44,7 @@ static json_t *box_json(const struct box *b)
 	json_object_set_new(j, "Id", json_string(b->id));
 	json_object_set_new(j, "Name", json_string(b->name));
 	json_object_set_new(j, "Created", time_json(b->created_ns));
-	json_object_set_new(j, "Path", json_string(c->process.argv.v[0]));
+	json_object_set_new(j, "Path", json_from_text(c->process.argv.v[0]));
 	json_object_set_new(j, "Args", json_from_strv(&args));
 	json_object_set_new(j, "State", box_state_json(b));
 	json_object_set_new(j, "Image", json_string(b->image_id));
@@ -52,10 +52,10 @@ static json_t *box_json(const struct box *b)
 		json_pack("{s:I, s:I, s:b, s:s}", "Memory", (json_int_t)c->mem_bytes, "NanoCpus",
 			(json_int_t)c->vcpus * 1000000000, "AutoRemove", c->auto_remove, "NetworkMode", "none"));
 	json_object_set_new(j, "Config",
-		json_pack("{s:s, s:s, s:b, s:b, s:b, s:o, s:o, s:s, s:s, s:o, s:o, s:i, s:i}", "Hostname", c->hostname, "User",
-			c->process.user, "Tty", c->process.tty, "OpenStdin", c->process.open_stdin, "StdinOnce", c->stdin_once,
-			"Env", json_from_strv(&c->process.env), "Cmd", json_from_strv(&c->cmd), "Image", b->image, "WorkingDir",
-			c->process.cwd, "Entrypoint", json_from_strv(&c->entrypoint), "Labels", labels_json(&c->labels),
+		json_pack("{s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:i}", "Hostname",
+			json_from_text(c->hostname), "User", json_from_text(c->process.user), "Tty", c->process.tty, "OpenStdin", c->process.open_stdin, "StdinOnce", c->stdin_once,
+			"Env", json_from_strv(&c->process.env), "Cmd", json_from_strv(&c->cmd), "Image", json_from_text(b->image), "WorkingDir",
+			json_from_text(c->process.cwd), "Entrypoint", json_from_strv(&c->entrypoint), "Labels", labels_json(&c->labels),
 			"StopSignal", c->stop_signal, "StopTimeout", (int)(c->stop_timeout_ns / 1000000000)));
 	json_object_set_new(j, "Machine",
 		json_pack("{s:s, s:s, s:o, s:i}", "Backend", "qemu", "AcceleratorRequested", accel_name(c->accel), "Accelerator",
@@ -73,15 +73,15 @@ static json_t *image_json(const struct oci_image *i)
 	json_object_set_new(j, "RepoTags", i->name ? json_pack("[s]", i->name) : json_array());
 	json_object_set_new(j, "Digest", json_string(i->manifest));
 	json_object_set_new(j, "Created", time_json(i->created_ns));
-	json_object_set_new(j, "Os", json_string(i->os));
-	json_object_set_new(j, "Architecture", json_string(i->arch));
+	json_object_set_new(j, "Os", json_from_text(i->os));
+	json_object_set_new(j, "Architecture", json_from_text(i->arch));
 	json_object_set_new(j, "Size", json_integer((json_int_t)i->size));
 	json_t *config = json_object();
 	json_object_set_new(config, "Env", json_from_strv(&i->env));
 	json_object_set_new(config, "Entrypoint", json_from_strv(&i->entrypoint));
 	json_object_set_new(config, "Cmd", json_from_strv(&i->cmd));
-	json_object_set_new(config, "WorkingDir", json_string(i->workdir ? i->workdir : ""));
-	json_object_set_new(config, "User", json_string(i->user ? i->user : ""));
+	json_object_set_new(config, "WorkingDir", json_from_text(i->workdir ? i->workdir : ""));
+	json_object_set_new(config, "User", json_from_text(i->user ? i->user : ""));
 	json_object_set_new(config, "Labels", labels_json(&i->labels));
 	json_object_set_new(j, "Config", config);
 	return j;

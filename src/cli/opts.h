@@ -25,7 +25,6 @@ struct cmd {
 	const char *summary; /* one line, lower case */
 	int (*run)(const struct cmd *c, int argc, char **argv);
 	int usage_status; /* exit status for bad use: 125 where the workload's own status passes through, else 1 */
-	bool hidden;	  /* an alias or an internal command: not listed */
 };
 
 enum { OPTS_MIXED = 0, OPTS_FIRST = 1 }; /* options anywhere, or only before the first other argument */

@@ -68,7 +68,7 @@ static json_t *box_json(const struct box *b, int64_t now)
 
 	status_text(b, now, status, sizeof(status));
 	format_time_rfc3339(created, sizeof(created), b->created_ns);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "ID", b->id, "Image", b->image, "Command",
+	return json_pack("{s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:s}", "ID", b->id, "Image", json_from_text(b->image), "Command",
 		command ? command : "", "CreatedAt", created, "State", box_state_name(b->state), "Status", status, "Ports", "",
 		"Names", b->name);
 }

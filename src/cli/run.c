@@ -56,8 +56,6 @@ static int get_image(struct app *a, const char *ref, const struct run_opts *o, s
 
 	if (strcmp(when, "always") == 0)
 		return pull_image(a, ref, o, ret, e);
-	if (strcmp(when, "missing") != 0 && strcmp(when, "never") != 0)
-		return err_set(e, -EINVAL, "--pull %s: expected missing, always or never", when);
 	int r = oci_image_find(a->store, ref, ret, e);
 	if (r != -ENOENT || strcmp(when, "never") == 0)
 		return r;
@@ -88,22 +86,24 @@ static int get_disk(struct app *a, const struct oci_image *image, char **ret, st
 	return *ret ? 0 : err_oom(e);
 }
 
-/* Says once, before anything runs, that the machine will be emulated; and fails if a forced accelerator is not there. */
-static int check_accel(struct app *a, enum accel wanted, struct err *e)
+/* Fails if a forced accelerator is not there. */
+static int check_accel(struct app *a, enum accel wanted, struct accel_info *info, enum accel *got, struct err *e)
 {
-	struct accel_info info;
-	enum accel got;
 	CLEANUP_CLOSE int cache = io_open_dir_at(a->st->home_fd, "cache", true);
 
-	accel_probe(cache, &info);
-	int r = accel_choose(wanted, &info, &got, e);
-	if (r == 0 && got == ACCEL_TCG) {
-		char why[sizeof(info.kvm_reason) * 4];
-		text_escape(why, sizeof(why), info.kvm_reason);
+	accel_probe(cache, info);
+	return accel_choose(wanted, info, got, e);
+}
+
+/* Says once, when nothing else can go wrong before it runs, that the machine will be emulated. */
+static void warn_emulated(enum accel wanted, enum accel got, const struct accel_info *info)
+{
+	if (got == ACCEL_TCG) {
+		char why[sizeof(info->kvm_reason) * 4];
+		text_escape(why, sizeof(why), info->kvm_reason);
 		fprintf(stderr, "a3s-box: warning: running emulated, slower and isolated by the emulator only: %s\n",
 			wanted == ACCEL_TCG ? "--accel tcg" : why);
 	}
-	return r;
 }
 
 /* run and create up to the record; lock held. */
@@ -113,13 +113,17 @@ static int make_box(struct app *a, const struct run_opts *o, int argc, char **ar
 	CLEANUP(box_config_done) struct box_config config = {0};
 	CLEANUP(oci_image_freep) struct oci_image *image = NULL;
 	CLEANUP_FREE char *disk = NULL;
+	struct accel_info info;
+	enum accel got = ACCEL_AUTO; /* create: decided when it starts */
 
 	int r = spec_from_opts(o, &config, e);
 	if (r == 0)
 		r = app_open(a, true, e);
+	if (r == 0 && o->name)
+		r = box_check_name_free(a->st, o->name, e); /* before anything is pulled for it */
 	if (r == 0 && state == BOX_STARTING) {
 		CLEANUP_FREE char *qemu = machine_qemu_path(e);
-		r = qemu ? check_accel(a, config.accel, e) : -ENOENT;
+		r = qemu ? check_accel(a, config.accel, &info, &got, e) : -ENOENT;
 	}
 	if (r == 0)
 		r = get_image(a, argv[1], o, &image, e);
@@ -127,6 +131,8 @@ static int make_box(struct app *a, const struct run_opts *o, int argc, char **ar
 		r = spec_add_image(&config, o, image, argv + 2, (size_t)argc - 2, e);
 	if (r == 0)
 		r = get_disk(a, image, &disk, e);
+	if (r == 0)
+		warn_emulated(config.accel, got, &info);
 	if (r == 0)
 		r = box_create(a->st, image, argv[1], disk, o->name, &config, state, ret, ret_lock, e);
 	return r;
@@ -235,39 +241,60 @@ int cmd_create(const struct cmd *c, int argc, char **argv)
 	return r < 0 ? app_fail(c, &e, STATUS_FAILED) : 0;
 }
 
+/* Everything but the supervisor: lock held, record starting, disk there. */
+static int prepare_start(struct app *a, const struct box *b, int *lock, struct err *e)
+{
+	CLEANUP(oci_image_freep) struct oci_image *image = NULL;
+	CLEANUP_FREE char *disk = NULL;
+	struct accel_info info;
+	enum accel got;
+
+	int r = box_lock(a->st, b->id, lock, e);
+	if (r < 0)
+		return r;
+	r = check_accel(a, b->config.accel, &info, &got, e);
+	if (r == 0 && faccessat(a->st->home_fd, b->disk, R_OK, 0) < 0) { /* dropped from the cache: built again */
+		r = oci_image_find(a->store, b->image_id, &image, e);
+		if (r == 0)
+			r = get_disk(a, image, &disk, e);
+	}
+	if (r == 0)
+		warn_emulated(b->config.accel, got, &info);
+	if (r == 0)
+		r = box_set_starting(a->st, b->id, e);
+	if (r < 0)
+		box_unlock(a->st, b->id, lock);
+	return r;
+}
+
 static int start_one(const struct cmd *c, struct app *a, const char *ref, bool attached, bool with_stdin)
 {
 	CLEANUP(box_freep) struct box *b = NULL;
-	CLEANUP(oci_image_freep) struct oci_image *image = NULL;
-	CLEANUP_FREE char *disk = NULL;
 	CLEANUP_CLOSE int lock = -1;
 	struct err e = {0};
 	int fd = -1;
 
 	int r = box_find(a->st, ref, &b, &e);
+	if (r == 0 && b->state == BOX_STOPPING)
+		r = err_set(&e, -EBUSY, "box %s is stopping", b->name);
 	if (r == 0 && box_is_live(b) && !attached) {
 		printf("%s\n", ref); /* it runs: what was asked for is so */
 		return 0;
 	}
-	if (r == 0)
-		r = box_lock(a->st, b->id, &lock, &e);
-	if (r == 0) {
-		r = check_accel(a, b->config.accel, &e);
-		if (r == 0) /* its disk may have been dropped from the cache */
-			r = oci_image_find(a->store, b->image_id, &image, &e);
+	if (r == 0 && box_is_live(b)) {
+		r = fd = box_connect(a->st, b, &e);
+	} else {
 		if (r == 0)
-			r = get_disk(a, image, &disk, &e);
+			r = prepare_start(a, b, &lock, &e);
 		if (r == 0)
-			r = box_set_starting(a->st, b->id, &e);
-		if (r < 0)
-			box_unlock(a->st, b->id, &lock);
+			r = box_start(a->st, b, &lock, &fd, &e);
 	}
-	if (r == 0)
-		r = box_start(a->st, b, &lock, &fd, &e);
 	if (r < 0)
 		return app_fail(c, &e, c->usage_status);
-	if (attached)
+	if (attached) {
+		app_close(a); /* a box may run for days: hold no database meanwhile */
 		return attach(c, b, fd, with_stdin && b->config.process.open_stdin, &e);
+	}
 	int status = wait_started(c, fd, &e);
 	if (status == 0)
 		printf("%s\n", ref);

@@ -18,13 +18,17 @@
 #include "base/loop.h"
 #include "wire/conn.h"
 
-enum { IMPATIENCE = 3 }; /* so many SIGINT or SIGTERM end the box whatever the workload makes of them */
+enum {
+	IMPATIENCE = 3,	     /* so many SIGINT or SIGTERM kill the process, and one more ends this command */
+	QUEUE_MAX = 2 << 20, /* bytes waiting for the guest: a window of input in the smallest frames */
+};
 
 struct session {
 	const struct session_opts *o;
 	struct loop *loop;
 	struct wire_conn *conn;
 	struct loop_source *stdin_io, *stdin_again;
+	struct loop_source *slow; /* timer: say that it takes long */
 	bool stdin_is_file; /* epoll does not take regular files: they are always ready */
 	bool stdin_eof, started, out_closed[2];
 	uint32_t credit;
@@ -33,6 +37,8 @@ struct session {
 	int status; /* of the process, once ended */
 	struct err *e;
 };
+
+#define SLOW_NS 10000000000ull
 
 static int signal_pipe[2] = {-1, -1};
 static struct termios saved_termios;
@@ -80,6 +86,13 @@ static void send_size(struct session *s)
 	}
 }
 
+static void finish(struct session *s, int status)
+{
+	s->ended = true;
+	s->status = status;
+	loop_quit(s->loop, 0);
+}
+
 static void pass_signal(struct session *s, int sig)
 {
 	if (sig == SIGWINCH) {
@@ -90,6 +103,10 @@ static void pass_signal(struct session *s, int sig)
 	s->last_signal = sig;
 	if (sig == SIGINT || sig == SIGTERM)
 		s->urgent++;
+	if (s->urgent > IMPATIENCE) {
+		finish(s, 128 + sig);
+		return;
+	}
 	if (s->urgent == IMPATIENCE - 1)
 		fprintf(stderr, "a3s-box: once more to kill the process at once\n");
 	wire_put_u32(wire_conn_out(s->conn), WIRE_SIGNAL, (uint32_t)(s->urgent >= IMPATIENCE ? SIGKILL : sig));
@@ -116,8 +133,12 @@ static int watch_signals(struct session *s, struct loop_source **ret)
 	if (pipe2(signal_pipe, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
 	sigaction(SIGWINCH, &sa, NULL);
-	for (size_t i = 0; s->o->sig_proxy && i < ARRAY_LEN(proxied); i++)
-		sigaction(proxied[i], &sa, NULL);
+	for (size_t i = 0; s->o->sig_proxy && i < ARRAY_LEN(proxied); i++) {
+		struct sigaction old;
+		sigaction(proxied[i], &sa, &old);
+		if (old.sa_handler == SIG_IGN) /* nohup, and background jobs of shells */
+			sigaction(proxied[i], &old, NULL);
+	}
 	return loop_add_io(s->loop, signal_pipe[0], EPOLLIN, on_signal_pipe, s, ret);
 }
 
@@ -139,19 +160,11 @@ static void write_output(struct session *s, int fd, const uint8_t *data, size_t 
 			take_signals(s);
 		} else {
 			s->out_closed[fd - 1] = true;
-			if (errno == EPIPE)
-				pass_signal(s, SIGPIPE);
-			else
+			if (errno != EPIPE)
 				err_sys(s->e, -errno, "cannot write the process's output");
+			pass_signal(s, SIGPIPE); /* what a process hears whose output nobody takes */
 		}
 	}
-}
-
-static void finish(struct session *s, int status)
-{
-	s->ended = true;
-	s->status = status;
-	loop_quit(s->loop, 0);
 }
 
 static void stdin_closed(struct session *s)
@@ -204,7 +217,8 @@ static void on_stdin_again(void *data)
 static void add_credit(struct session *s, uint32_t bytes)
 {
 	s->credit += bytes;
-	if (!s->o->stdin_open || s->stdin_eof)
+	/* Before the process runs, the terminal is still an ordinary one, where ^C means this command. */
+	if (!s->o->stdin_open || s->stdin_eof || !s->started || s->credit == 0)
 		return;
 	if (!s->stdin_is_file && !s->stdin_io) {
 		int r = loop_add_io(s->loop, STDIN_FILENO, EPOLLIN, on_stdin, s, &s->stdin_io);
@@ -231,7 +245,7 @@ static int on_fail(struct session *s, const struct wire_frame *f)
 		finish(s, 128 + s->last_signal);
 	else {
 		err_set(s->e, -EIO, "%s", text);
-		finish(s, (int)status);
+		finish(s, status >= 1 && status <= 255 ? (int)status : 125);
 	}
 	return 0;
 }
@@ -245,8 +259,12 @@ static int on_frame(void *data, struct wire_conn *c, const struct wire_frame *f)
 	switch (f->type) {
 	case WIRE_STARTED:
 		s->started = true;
+		loop_source_free(TAKE_PTR(s->slow));
 		if (s->o->until_started)
 			finish(s, 0);
+		else if (s->o->tty && s->o->stdin_open && isatty(STDIN_FILENO))
+			raw_terminal();
+		add_credit(s, 0);
 		return 0;
 	case WIRE_STDOUT:
 	case WIRE_STDERR:
@@ -254,7 +272,9 @@ static int on_frame(void *data, struct wire_conn *c, const struct wire_frame *f)
 		return 0;
 	case WIRE_STDIN_CREDIT:
 		r = wire_get_u32(f, &v);
-		if (r < 0 || v > WIRE_STDIN_WINDOW || s->credit > WIRE_STDIN_WINDOW)
+		/* Credit for input that was never taken off the wire would have us queue without end. */
+		if (r < 0 || v > WIRE_STDIN_WINDOW || s->credit + v > WIRE_STDIN_WINDOW ||
+			wire_conn_pending(s->conn) > QUEUE_MAX)
 			return -EBADMSG;
 		add_credit(s, v);
 		return 0;
@@ -283,6 +303,11 @@ static void on_end(void *data, struct wire_conn *c, int error)
 
 static const struct wire_conn_ops conn_ops = {.on_frame = on_frame, .on_end = on_end};
 
+static void on_slow(void *data)
+{
+	fprintf(stderr, "a3s-box: still starting (a busy or emulated host takes its time; ^C gives up)\n");
+}
+
 static int set_up(struct session *s, struct loop_source **signals)
 {
 	int r = loop_new(&s->loop);
@@ -292,6 +317,8 @@ static int set_up(struct session *s, struct loop_source **signals)
 		close(s->o->fd);
 	if (r == 0)
 		r = loop_add_deferred(s->loop, on_stdin_again, s, &s->stdin_again);
+	if (r == 0)
+		r = loop_add_timer(s->loop, SLOW_NS, on_slow, s, &s->slow);
 	if (r == 0)
 		r = watch_signals(s, signals);
 	if (r == 0)
@@ -312,16 +339,16 @@ int session_run(const struct session_opts *o, int *ret_status, struct err *e)
 		err_sys(e, r, "cannot set up the session");
 	} else {
 		wire_conn_flush(s.conn);
-		if (o->tty && o->stdin_open && isatty(STDIN_FILENO))
-			raw_terminal();
 		if (o->tty)
 			send_size(&s);
 		r = loop_run(s.loop);
-		*ret_status = s.status;
+		/* Output that is lost is no success, whatever the process says. */
+		*ret_status = s.status == 0 && e->code ? 1 : s.status;
 	}
 	restore_terminal();
 	loop_source_free(s.stdin_io);
 	loop_source_free(s.stdin_again);
+	loop_source_free(s.slow);
 	loop_source_free(signals);
 	wire_conn_free(s.conn);
 	loop_free(s.loop);

@@ -109,6 +109,19 @@ static int check_hostname(const char *s, struct err *e)
 	return 0;
 }
 
+/* A box has the host's processor: another platform's programs cannot run in it. */
+static int check_platform(const char *s, struct err *e)
+{
+	static const char *const ours[] = {"linux/amd64", "linux/x86_64", "amd64", "x86_64"};
+
+	for (size_t i = 0; s && i < ARRAY_LEN(ours); i++) {
+		size_t n = strlen(ours[i]);
+		if (strncmp(s, ours[i], n) == 0 && (s[n] == '\0' || s[n] == '/'))
+			return 0;
+	}
+	return s ? err_set(e, -ENOTSUP, "--platform %s: this host runs boxes of linux/amd64 only", s) : 0;
+}
+
 int spec_from_opts(const struct run_opts *o, struct box_config *c, struct err *e)
 {
 	int r = parse_cpus(o->cpus, &c->vcpus, e);
@@ -125,6 +138,11 @@ int spec_from_opts(const struct run_opts *o, struct box_config *c, struct err *e
 			o->name, BOX_NAME_MAX - 1);
 	if (o->workdir && o->workdir[0] != '/')
 		return err_set(e, -EINVAL, "--workdir \"%s\": must be an absolute path", o->workdir);
+	r = check_platform(o->platform, e);
+	if (r < 0)
+		return r;
+	if (o->pull && strcmp(o->pull, "missing") != 0 && strcmp(o->pull, "always") != 0 && strcmp(o->pull, "never") != 0)
+		return err_set(e, -EINVAL, "--pull %s: expected missing, always or never", o->pull);
 	if (accel_parse(o->accel ? o->accel : "auto", &c->accel) < 0)
 		return err_set(e, -EINVAL, "--accel %s: expected auto, kvm or tcg", o->accel);
 	if (o->stop_signal && parse_signal(o->stop_signal, &c->stop_signal) < 0)

@@ -121,6 +121,18 @@ static bool cache_read(int dirfd, const char *key, struct accel_info *ret)
 	return true;
 }
 
+/*
+ * Only a cache: not durable, and failing costs milliseconds the next time. Two writers of the one temporary file write
+ * the same but for the measured numbers, and a line that came out mixed is not believed.
+ */
+static void cache_write(int dirfd, const char *line, size_t len)
+{
+	CLEANUP_CLOSE int fd = openat(dirfd, "accel.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd >= 0 && io_write_full(fd, line, len) == 0)
+		(void)renameat(dirfd, "accel.tmp", dirfd, "accel");
+}
+
 void accel_probe(int cache_dirfd, struct accel_info *ret)
 {
 	char key[160], line[CACHE_MAX];
@@ -135,7 +147,7 @@ void accel_probe(int cache_dirfd, struct accel_info *ret)
 	int n = snprintf(line, sizeof(line), "%s\t%d\t%llu\t%s\n", key, ret->kvm_usable,
 		(unsigned long long)ret->tsc_khz, ret->kvm_reason);
 	if (cache_dirfd >= 0 && n > 0 && n < (int)sizeof(line))
-		io_write_file_at(cache_dirfd, "accel", line, (size_t)n, 0600); /* only a cache: failing costs ms */
+		cache_write(cache_dirfd, line, (size_t)n);
 }
 
 int accel_choose(enum accel wanted, const struct accel_info *info, enum accel *ret, struct err *e)

@@ -5,7 +5,6 @@
 #include "machine/machine.h"
 
 struct machine_ops {
-	const char *name;
 	int (*start)(const struct machine_config *c, struct machine **ret, struct err *e);
 	void (*kill)(struct machine *m);
 	void (*free)(struct machine *m);

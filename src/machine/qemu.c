@@ -8,7 +8,7 @@
  * line, the kernel entered directly through PVH. It shares guest memory (a memfd) with the vsock device in our
  * process over an inherited socket, so nothing on the file system names the machine. There is no monitor socket: the
  * machine ends when the guest resets (-no-reboot) or when we kill the child. PR_SET_PDEATHSIG ends it when our thread
- * dies, kill -9 included, so that no orphan survives a supervisor.
+ * dies, kill -9 included, so that no orphan survives a supervisor; until then it holds hold_fd, the box's lock.
  *
  * Guest input reaches QEMU's own devices (virtio-blk, serial, RNG) besides ours: -sandbox limits what a taken-over
  * QEMU can ask of the host kernel.
@@ -23,7 +23,7 @@
 #include "base/io.h"
 #include "base/proc.h"
 
-enum { ARGS_MAX = 64 + 4 * MACHINE_DISKS_MAX, CHILD_VSOCK_FD = 3 };
+enum { ARGS_MAX = 64 + 4 * MACHINE_DISKS_MAX, CHILD_VSOCK_FD = 3, CHILD_HOLD_FD = 4 };
 
 struct args {
 	char *v[ARGS_MAX + 1]; /* owned */
@@ -73,8 +73,8 @@ static void disk_args(struct args *a, size_t i, const struct machine_disk *d)
 		return;
 	}
 	/*
-	 * No file locking: the supervisor's lock already makes the scratch disk ours alone, and image disks are shared
-	 * read-only. cache=writeback semantics with flushes passed on: the guest decides what must be durable.
+	 * No file locking: the box's lock, which this process holds too, makes the scratch disk ours alone, and image disks
+	 * are shared read-only. cache=writeback semantics with flushes passed on: the guest decides what must be durable.
 	 */
 	arg(a, "-blockdev");
 	arg(a, "driver=raw,node-name=d%zu,read-only=%s,file.driver=file,file.filename=%s,file.locking=off%s", i,
@@ -214,9 +214,11 @@ static int qemu_start(const struct machine_config *c, struct machine **ret, stru
 	if (!m)
 		return err_oom(e);
 	m->ops = &machine_qemu_ops;
-	struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO}, {c->vsock_fd, CHILD_VSOCK_FD}};
-	struct proc_opts o = {
-		.path = qemu, .argv = (const char *const *)a.v, .fds = fds, .n_fds = ARRAY_LEN(fds), .die_with_parent = true, .new_session = true};
+	struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO}, {c->vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}};
+	/* Nothing of the user's environment, which may hold secrets, is QEMU's business. */
+	static const char *const env[] = {"PATH=/usr/bin:/bin", "LANG=C", NULL};
+	struct proc_opts o = {.path = qemu, .argv = (const char *const *)a.v, .envp = env, .fds = fds,
+		.n_fds = ARRAY_LEN(fds), .die_with_parent = true, .new_session = true, .no_new_privs = true};
 	m->pid = proc_spawn(&o, &m->end_fd);
 	if (m->pid < 0) {
 		r = err_sys(e, m->pid, "cannot start %s", qemu);
@@ -246,4 +248,4 @@ static void qemu_free(struct machine *m)
 }
 
 const struct machine_ops machine_qemu_ops = {
-	.name = "qemu", .start = qemu_start, .kill = qemu_kill, .free = qemu_free};
+	.start = qemu_start, .kill = qemu_kill, .free = qemu_free};

@@ -90,7 +90,8 @@ static void a_verdict_is_cached_privately_in_one_line(void **state)
 
 	size_t key = strcspn(text, "\t");
 	assert_true(key > 36); /* a boot ID is in it */
-	snprintf(want, sizeof(want), "\t%d\t%llu\t%s\n", info.kvm_usable, (unsigned long long)info.tsc_khz, info.kvm_reason);
+	snprintf(want, sizeof(want), "\t%d\t%llu\t%s\n", info.kvm_usable, (unsigned long long)info.tsc_khz,
+		info.kvm_reason);
 	assert_string_equal(text + key, want);
 	assert_int_equal(fstatat(dir, "accel", &st, 0), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
@@ -197,8 +198,9 @@ static void the_choice_follows_the_wish_and_the_measurement(void **state)
 		bool usable;
 		int r;
 		enum accel got;
-	} cases[] = {{ACCEL_AUTO, true, 0, ACCEL_KVM}, {ACCEL_AUTO, false, 0, ACCEL_TCG}, {ACCEL_KVM, true, 0, ACCEL_KVM},
-		{ACCEL_KVM, false, -ENOTSUP, ACCEL_AUTO}, {ACCEL_TCG, true, 0, ACCEL_TCG}, {ACCEL_TCG, false, 0, ACCEL_TCG}};
+	} cases[] = {{ACCEL_AUTO, true, 0, ACCEL_KVM}, {ACCEL_AUTO, false, 0, ACCEL_TCG},
+		{ACCEL_KVM, true, 0, ACCEL_KVM}, {ACCEL_KVM, false, -ENOTSUP, ACCEL_AUTO},
+		{ACCEL_TCG, true, 0, ACCEL_TCG}, {ACCEL_TCG, false, 0, ACCEL_TCG}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct accel_info info = {.kvm_usable = cases[i].usable, .kvm_reason = "because"};

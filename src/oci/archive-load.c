@@ -108,7 +108,7 @@ static int check_config(struct load *l, struct image *im, struct err *e)
 	if (im->c.n_diff_ids != im->m.n_layers)
 		return err_set(e, -EBADMSG, "image has %zu layers, but its configuration names %zu",
 			im->m.n_layers, im->c.n_diff_ids);
-	strcpy(im->entry.config, im->config_item->digest);
+	oci_digest_copy(im->entry.config, im->config_item->digest);
 	im->entry.m = &im->m;
 	im->entry.c = &im->c;
 	return oci_chain_id(im->c.diff_ids, im->c.n_diff_ids, im->entry.chain, e);
@@ -166,7 +166,7 @@ static int load_oci_manifest(
 	if (r < 0)
 		return r;
 	im->manifest_item = it;
-	strcpy(im->entry.manifest, it->digest);
+	oci_digest_copy(im->entry.manifest, it->digest);
 	return find_oci_parts(l, im, e);
 }
 
@@ -197,7 +197,7 @@ static int add_oci_image(struct load *l, const struct oci_desc *d, struct err *e
 	int r = load_oci_manifest(l, im, d, false, e);
 	if (r < 0)
 		return r;
-	strcpy(im->entry.served, d->digest);
+	oci_digest_copy(im->entry.served, d->digest);
 	struct image *same = same_manifest(l, im->entry.manifest);
 	r = add_oci_names(same ? same : im, d, e);
 	if (r < 0 || same)
@@ -320,7 +320,7 @@ static int add_docker_image(struct load *l, const json_t *o, struct err *e)
 	int r = make_manifest(l, im, layers, e);
 	if (r < 0)
 		return r;
-	strcpy(im->entry.served, im->entry.manifest);
+	oci_digest_copy(im->entry.served, im->entry.manifest);
 	struct image *same = same_manifest(l, im->entry.manifest);
 	r = add_repo_tags(same ? same : im, json_object_get(o, "RepoTags"), e);
 	if (r < 0 || same)

@@ -55,7 +55,7 @@ static bool blob_name(const char *name, char ret[OCI_DIGEST_MAX])
 
 	if (strncmp(name, "blobs/", strlen("blobs/")) != 0 || strlen(alg) >= OCI_DIGEST_MAX)
 		return false;
-	strcpy(ret, alg);
+	oci_digest_copy(ret, alg);
 	char *slash = strchr(ret, '/');
 	if (slash)
 		*slash = ':';
@@ -147,7 +147,7 @@ static int read_blob(
 		return err_set(e, -EBADMSG, "it is shorter than it says");
 	if (named && strcmp(it->digest, it->spool->digest) != 0)
 		return err_set(e, -EBADMSG, "its content has digest %s", it->spool->digest);
-	strcpy(it->digest, it->spool->digest);
+	oci_digest_copy(it->digest, it->spool->digest);
 	return 0;
 }
 

@@ -146,7 +146,7 @@ static int parse_diff_ids(const json_t *rootfs, struct oci_config *c, struct err
 		const char *s = json_string_value(json_array_get(ids, i));
 		if (!oci_digest_valid(s))
 			return err_set(e, -EBADMSG, "image configuration has an invalid diff ID");
-		strcpy(c->diff_ids[i], s);
+		oci_digest_copy(c->diff_ids[i], s);
 	}
 	c->n_diff_ids = n;
 	return 0;
@@ -241,13 +241,13 @@ int oci_chain_id(const char (*diff_ids)[OCI_DIGEST_MAX], size_t n, char ret[OCI_
 {
 	char chain[OCI_DIGEST_MAX], text[2 * OCI_DIGEST_MAX];
 
-	strcpy(chain, diff_ids[0]);
+	oci_digest_copy(chain, diff_ids[0]);
 	for (size_t i = 1; i < n; i++) {
 		int len = snprintf(text, sizeof(text), "%s %s", chain, diff_ids[i]);
 		int r = oci_digest_of(text, (size_t)len, chain, e);
 		if (r < 0)
 			return r;
 	}
-	strcpy(ret, chain);
+	oci_digest_copy(ret, chain);
 	return 0;
 }

@@ -49,6 +49,14 @@ const char *oci_digest_alg(const char *digest)
 	return algorithm_of(digest) == 1 ? "sha512" : "sha256";
 }
 
+void oci_digest_copy(char dst[OCI_DIGEST_MAX], const char *src)
+{
+	size_t n = strnlen(src, OCI_DIGEST_MAX - 1);
+
+	memmove(dst, src, n);
+	dst[n] = '\0';
+}
+
 int oci_hash_new(const char *like, struct oci_hash **ret, struct err *e)
 {
 	const struct libcrypto *lib = libcrypto_get(e);

@@ -18,6 +18,9 @@ const char *oci_digest_hex(const char *digest);
 /* "sha256" or "sha512" of a valid digest. */
 const char *oci_digest_alg(const char *digest);
 
+/* Copies a digest, or an empty string. */
+void oci_digest_copy(char dst[OCI_DIGEST_MAX], const char *src);
+
 /* Streaming hash. like: a valid digest whose algorithm to use, or NULL for sha256. */
 struct oci_hash;
 int oci_hash_new(const char *like, struct oci_hash **ret, struct err *e);

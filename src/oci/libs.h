@@ -20,7 +20,7 @@
 
 #include "base/err.h"
 
-#define LIB_FIELD(f) __typeof__(f) *f;
+#define LIB_FIELD(f) __typeof__(f) *f; /* NOLINT(bugprone-macro-parentheses) */
 
 #define LIBARCHIVE_FUNCTIONS(X) \
 	X(archive_read_new) \

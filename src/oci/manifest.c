@@ -103,7 +103,7 @@ static int parse_desc(const char *what, const json_t *o, struct oci_desc *d, str
 			digest ? digest : "");
 	if (!json_is_integer(size) || json_integer_value(size) < 0)
 		return err_set(e, -EBADMSG, "%s has an entry with an invalid size", what);
-	strcpy(d->digest, digest);
+	oci_digest_copy(d->digest, digest);
 	d->size = (uint64_t)json_integer_value(size);
 	d->media_type = strdup(type ? type : "");
 	if (!d->media_type || platform_from_json(json_object_get(o, "platform"), &d->platform) < 0 ||

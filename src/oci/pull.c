@@ -71,7 +71,7 @@ static int resolve_manifest(struct pull *p, const char *tag_or_digest, struct er
 	enum oci_kind kind;
 	int r = get_manifest(p, tag_or_digest, &kind, p->entry.served, e);
 
-	strcpy(p->entry.manifest, p->entry.served);
+	oci_digest_copy(p->entry.manifest, p->entry.served);
 	if (r == 0 && kind == OCI_KIND_INDEX) {
 		CLEANUP(oci_index_done) struct oci_index index = {0};
 		r = oci_index_parse(p->manifest, p->manifest_len, &index, e);
@@ -141,7 +141,7 @@ static int get_config(struct pull *p, struct err *e)
 	if (p->c.n_diff_ids != p->m.n_layers)
 		return err_set(e, -EBADMSG, "image has %zu layers, but its configuration names %zu",
 			p->m.n_layers, p->c.n_diff_ids);
-	strcpy(p->entry.config, p->m.config.digest);
+	oci_digest_copy(p->entry.config, p->m.config.digest);
 	p->entry.m = &p->m;
 	p->entry.c = &p->c;
 	return oci_chain_id(p->c.diff_ids, p->c.n_diff_ids, p->entry.chain, e);

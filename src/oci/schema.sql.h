@@ -2,9 +2,9 @@
 /*
  * The images' part of the database.
  *
- *   image_manifests  one row per image; everything that listing and running need, so that neither reads a
- * blob image_names      normalised name ("docker.io/library/alpine:3.20", or "…@sha256:…") to manifest;
- * digest is what the registry serves under it, which for a multi-platform image is that of its index
+ *   image_manifests  one row per image; everything that listing and running need, so that neither reads a blob
+ *   image_names      normalised name ("docker.io/library/alpine:3.20", or "…@sha256:…") to manifest; digest is what
+ *                    the registry serves under it, which for a multi-platform image is that of its index
  *   image_blobs      content that a manifest needs, itself and its configuration included
  *   image_disks      disks that are complete, with the bytes of content in each
  *   image_refs       boxes that need an image

@@ -85,10 +85,10 @@ int oci_sniff(const char *what, const uint8_t *p, size_t n, enum oci_compression
 	*ret = OCI_PLAIN;
 	if (n >= 2 && p[0] == 0x1f && p[1] == 0x8b)
 		*ret = OCI_GZIP;
-	else if (n >= 4 && memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0)
+	/* A stream may also start with a skippable frame, as zstd:chunked does. */
+	else if (n >= 4 && (memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0 ||
+				   ((p[0] & 0xf0) == 0x50 && memcmp(p + 1, "\x2a\x4d\x18", 3) == 0)))
 		*ret = OCI_ZSTD;
-	else if (n >= 4 && (p[0] & 0xf0) == 0x50 && memcmp(p + 1, "\x2a\x4d\x18", 3) == 0)
-		*ret = OCI_ZSTD; /* starts with a skippable frame, as zstd:chunked may */
 	for (size_t i = 0; i < ARRAY_LEN(others); i++)
 		if (n >= others[i].n && memcmp(p, others[i].magic, others[i].n) == 0)
 			return err_set(e, -EOPNOTSUPP,

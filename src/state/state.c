@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "state/state.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/io.h"
 
@@ -45,6 +47,21 @@ static int home_path(char **ret, struct err *e)
 	return 0;
 }
 
+static bool is_empty(int dirfd)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	bool empty = d != NULL;
+
+	for (struct dirent *de; empty && (de = readdir(d));)
+		empty = strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0;
+	if (d)
+		closedir(d);
+	else
+		close_fd(&fd);
+	return empty;
+}
+
 static int open_home(struct state *s, struct err *e)
 {
 	int r = io_mkdir_p(s->home, 0700);
@@ -60,8 +77,15 @@ static int open_home(struct state *s, struct err *e)
 		err_set(e, -EPERM, "A3S_HOME: %s belongs to another user (UID %u)", s->home, (unsigned)st.st_uid);
 		return err_hint(e, "set A3S_HOME to a folder of your own");
 	}
-	if ((st.st_mode & 077) && fchmod(s->home_fd, 0700) < 0)
-		return err_sys(e, -errno, "A3S_HOME: cannot make %s private", s->home);
+	if (st.st_mode & 077) {
+		/* A folder of ours, or an empty one that is to become ours, is made private; any other is not touched. */
+		if (faccessat(s->home_fd, "state.db", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && !is_empty(s->home_fd)) {
+			err_set(e, -EPERM, "A3S_HOME: %s is open to other users and holds other things", s->home);
+			return err_hint(e, "choose a new folder, or chmod 700 this one");
+		}
+		if (fchmod(s->home_fd, 0700) < 0)
+			return err_sys(e, -errno, "A3S_HOME: cannot make %s private", s->home);
+	}
 	if (faccessat(s->home_fd, ".", R_OK | W_OK | X_OK, AT_EACCESS) < 0)
 		return err_sys(e, -errno, "A3S_HOME: cannot write in %s", s->home);
 	return 0;
@@ -98,6 +122,24 @@ static int db_err(struct state *s, struct err *e, const char *what)
 	return err_set(e, r, "state database: %s: %s", what, why);
 }
 
+/*
+ * trusted_schema off: views and triggers in a tampered file cannot reach functions with side effects. When several
+ * processes turn a fresh file to WAL at once, SQLite refuses all but one without waiting: hence the loop.
+ */
+static int set_up(sqlite3 *db)
+{
+	static const char sql[] = "PRAGMA trusted_schema=OFF; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+				  " PRAGMA foreign_keys=ON;";
+	uint64_t until = time_mono_ns() + BUSY_TIMEOUT_MS * 1000000ull;
+
+	for (;;) {
+		int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+		if ((rc & 0xff) != SQLITE_BUSY || time_mono_ns() >= until)
+			return rc;
+		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+	}
+}
+
 static int open_db(struct state *s, struct err *e)
 {
 	/* NOFOLLOW is about every part of the path, but only the file itself must be no link: resolve the rest. */
@@ -115,10 +157,7 @@ static int open_db(struct state *s, struct err *e)
 	sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
 	/* The log is folded back when it has grown, not by every command that happens to be the last one open. */
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-	/* trusted_schema off: views and triggers in a tampered file cannot reach functions with side effects. */
-	if (sqlite3_exec(s->db,
-		    "PRAGMA trusted_schema=OFF; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-		    NULL, NULL, NULL) != SQLITE_OK)
+	if (set_up(s->db) != SQLITE_OK)
 		return db_err(s, e, "cannot set up");
 
 	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;

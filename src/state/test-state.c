@@ -347,8 +347,8 @@ static void values_are_bound_by_type(void **state)
 	struct err e = {0};
 
 	sql(s, "CREATE TABLE t(a, b, c, d)");
-	assert_int_equal(state_exec(s, &e, "INSERT INTO t VALUES(?,?,?,?)", "ssiu", "it's; DROP TABLE t", NULL, (int64_t)-3,
-				 (uint64_t)7),
+	assert_int_equal(state_exec(s, &e, "INSERT INTO t VALUES(?,?,?,?)", "ssiu", "it's; DROP TABLE t",
+				 NULL, (int64_t)-3, (uint64_t)7),
 		0);
 	assert_int_equal(state_prepare(s, &st, &e, "SELECT a,b,c,d FROM t WHERE c=?1", "i", (int64_t)-3), 0);
 	assert_int_equal(state_step(s, st, &e), 1);
@@ -393,7 +393,8 @@ static void only_the_outermost_end_decides(void **state)
 		sql(s, "INSERT INTO t VALUES(2)");
 		assert_int_equal(state_end(s, 5, &e), 5); /* the value passes through */
 		assert_int_equal(state_end(s, -EIO, &e), -EIO);
-		assert_int_equal(number(s, "SELECT count(*) FROM t"), outer ? 4 : 2); /* nothing is decided yet */
+		assert_int_equal(
+			number(s, "SELECT count(*) FROM t"), outer ? 4 : 2); /* nothing is decided yet */
 		assert_int_equal(state_end(s, outer ? -EPERM : 0, &e), outer ? -EPERM : 0);
 		assert_int_equal(s->tx_depth, 0);
 		assert_int_equal(number(s, "SELECT count(*) FROM t"), 2);
@@ -448,7 +449,8 @@ static void two_writers_take_turns(void **state)
 			for (int i = 0; r == 0 && i < 25; i++) {
 				r = state_begin(own_state, NULL);
 				if (r == 0)
-					r = state_end(own_state, state_exec(own_state, NULL, "UPDATE t SET n=n+1", ""), NULL);
+					r = state_end(own_state,
+						state_exec(own_state, NULL, "UPDATE t SET n=n+1", ""), NULL);
 			}
 			_exit(r < 0);
 		}
@@ -515,7 +517,8 @@ static void rewrite_for_ever(int ready)
 		if (state_begin(s, NULL) < 0)
 			_exit(1);
 		for (int64_t id = 0; id < ROWS; id++) {
-			if (state_exec(s, NULL, "UPDATE t SET n=?1, pad=hex(randomblob(?3)) WHERE id=?2", "iii", n, id, n % 700) < 0)
+			if (state_exec(s, NULL, "UPDATE t SET n=?1, pad=hex(randomblob(?3)) WHERE id=?2",
+				    "iii", n, id, n % 700) < 0)
 				_exit(1);
 		}
 		if (state_exec(s, NULL, "INSERT INTO log VALUES(?1)", "i", n) < 0)
@@ -561,7 +564,9 @@ static void a_process_killed_in_the_middle_leaves_a_consistent_database(void **s
 		assert_true(n >= last);
 		assert_int_equal(number(s, "SELECT count(*) FROM log WHERE n % 2 = 0"), 0);
 		assert_int_equal(number(s, "SELECT count(*) FROM log"), (n + 1) / 2);
-		assert_int_equal(number(s, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check='ok'"), 1);
+		assert_int_equal(
+			number(s, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check='ok'"),
+			1);
 		last = n;
 		state_close(s);
 	}

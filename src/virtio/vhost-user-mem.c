@@ -2,9 +2,11 @@
 #include "vhost-user-mem.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/cleanup.h"
 
@@ -16,10 +18,12 @@
 static int check_file(int fd, uint64_t end)
 {
 	struct stat st;
+	struct statfs fs;
 
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0)
 		return -errno;
-	if (!S_ISREG(st.st_mode))
+	/* Huge pages can run out at the first access, which is SIGBUS too. */
+	if (!S_ISREG(st.st_mode) || fs.f_type == HUGETLBFS_MAGIC)
 		return -EINVAL;
 	int seals = fcntl(fd, F_GET_SEALS);
 	if (seals < 0)

@@ -22,7 +22,9 @@
  */
 #include "virtio/vhost-user.h"
 
+#include <poll.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -80,8 +82,13 @@ static void ring_on_kick(void *data, int fd, uint32_t events)
 	struct vhost_user *u = r->u;
 	uint64_t count;
 
-	/* It was readable, but the front end shares it and may have been faster. */
-	if (read(fd, &count, sizeof(count)) == sizeof(count) && r->running && u->dev)
+	struct iovec iov = {&count, sizeof(count)};
+
+	/*
+	 * It was readable, but the front end shares it: it may have been faster, and may have made it blocking, which
+	 * RWF_NOWAIT overrules.
+	 */
+	if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) == sizeof(count) && r->running && u->dev)
 		u->dev->ops->queue_notify(u->dev, r->index);
 }
 
@@ -140,8 +147,13 @@ static void signal_eventfd(int fd)
 {
 	const uint64_t one = 1;
 
-	if (fd >= 0) {
-		/* Only a saturated counter can refuse, and then the front end has its wake-up already. */
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+	/*
+	 * A saturated counter takes no more, and then the front end has its wake-up already; asked for first, because a
+	 * hostile front end may have made the shared descriptor blocking.
+	 */
+	if (fd >= 0 && poll(&p, 1, 0) == 1 && p.revents & POLLOUT) {
 		ssize_t n = write(fd, &one, sizeof(one));
 		(void)n;
 	}

@@ -231,8 +231,3 @@ void wire_conn_pause(struct wire_conn *c, bool paused)
 	}
 	update_events(c);
 }
-
-int wire_conn_fd(const struct wire_conn *c)
-{
-	return c->fd;
-}

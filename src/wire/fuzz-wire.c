@@ -9,10 +9,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define CHECK(cond)                                                                                                    \
-	do {                                                                                                           \
-		if (!(cond))                                                                                           \
-			__builtin_trap();                                                                              \
+#define CHECK(cond) \
+	do { \
+		if (!(cond)) \
+			__builtin_trap(); \
 	} while (0)
 
 /* The frame in b, which holds exactly one. */
@@ -29,21 +29,21 @@ static void check_same(const struct buf *a, const struct buf *b)
 }
 
 /* Unknown fields are dropped by the first reading, so the two writings are compared, not the input. */
-#define ROUND_TRIP(type, get, put, done)                                                                               \
-	do {                                                                                                           \
-		struct type first, second;                                                                             \
-		struct buf a = {0}, b = {0};                                                                           \
-		if (get(f, &first) == 0) {                                                                             \
-			if (put(&a, &first) == 0) { /* fails when defaults added make it too long */                   \
-				struct wire_frame again = only_frame(&a);                                              \
-				CHECK(get(&again, &second) == 0 && put(&b, &second) == 0);                             \
-				check_same(&a, &b);                                                                    \
-				done(&second);                                                                         \
-			}                                                                                              \
-			done(&first);                                                                                  \
-		}                                                                                                      \
-		buf_done(&a);                                                                                          \
-		buf_done(&b);                                                                                          \
+#define ROUND_TRIP(type, get, put, done) \
+	do { \
+		struct type first, second; \
+		struct buf a = {0}, b = {0}; \
+		if (get(f, &first) == 0) { \
+			if (put(&a, &first) == 0) { /* fails when defaults added make it too long */ \
+				struct wire_frame again = only_frame(&a); \
+				CHECK(get(&again, &second) == 0 && put(&b, &second) == 0); \
+				check_same(&a, &b); \
+				done(&second); \
+			} \
+			done(&first); \
+		} \
+		buf_done(&a); \
+		buf_done(&b); \
 	} while (0)
 
 static void decode_all(const struct wire_frame *f)
@@ -80,7 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		piece = MIN_OF(piece, size - pos);
 		CHECK(buf_append(&in, data + pos, piece) == 0);
 		while ((r = wire_next(&in, &f)) > 0) {
-			CHECK(f.len <= wire_max_payload(f.type) && f.payload + f.len <= buf_data(&in) + in.len);
+			CHECK(f.len <= wire_max_payload(f.type) &&
+				f.payload + f.len <= buf_data(&in) + in.len);
 			decode_all(&f);
 			wire_consume(&in, &f);
 		}

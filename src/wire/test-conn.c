@@ -48,9 +48,8 @@ static int on_frame(void *data, struct wire_conn *c, const struct wire_frame *fr
 	if (f.frames == f.free_at) {
 		wire_conn_free(TAKE_PTR(f.c));
 		/* The payload stays valid to the end of the call. */
-		volatile uint8_t sum = 0;
 		for (uint32_t i = 0; i < fr->len; i++)
-			sum += fr->payload[i];
+			f.bytes += fr->payload[i];
 	}
 	return 0;
 }
@@ -78,7 +77,8 @@ static int set_up(void **state)
 	int pair[2];
 
 	f = (struct fixture){.error = NOT_ENDED};
-	if (loop_new(&f.l) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+	if (loop_new(&f.l) < 0 ||
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return -1;
 	f.peer = pair[1];
 	return wire_conn_new(f.l, pair[0], &ops, &f, &f.c);
@@ -371,7 +371,6 @@ static void an_ended_connection_ignores_output_and_pauses(void **state)
 	wire_conn_pause(f.c, false);
 	turns(2);
 	assert_int_equal(f.ends, 1);
-	assert_int_equal(wire_conn_fd(f.c), -1);
 }
 
 static void a_descriptor_that_is_no_socket_is_refused_and_closed(void **state)

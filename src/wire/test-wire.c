@@ -15,10 +15,11 @@
 static const struct {
 	uint8_t type;
 	int64_t max;
-} limits[] = {{WIRE_HELLO, 4096}, {WIRE_CONFIG, WIRE_MESSAGE_MAX}, {WIRE_READY, 0}, {WIRE_FAIL, 4096}, {WIRE_SIGNAL, 4},
-	{WIRE_PING, 0}, {WIRE_PONG, 0}, {WIRE_SHUTDOWN, 0}, {WIRE_BYE, 0}, {WIRE_START, WIRE_MESSAGE_MAX}, {WIRE_STARTED, 4},
-	{WIRE_STDIN, WIRE_DATA_MAX}, {WIRE_STDIN_EOF, 0}, {WIRE_STDIN_CREDIT, 4}, {WIRE_STDOUT, WIRE_DATA_MAX},
-	{WIRE_STDERR, WIRE_DATA_MAX}, {WIRE_RESIZE, 4}, {WIRE_EXIT, 4}, {WIRE_CTL_REQUEST, 65536}, {WIRE_CTL_REPLY, 65536}};
+} limits[] = {{WIRE_HELLO, 4096}, {WIRE_CONFIG, WIRE_MESSAGE_MAX}, {WIRE_READY, 0}, {WIRE_FAIL, 4096},
+	{WIRE_SIGNAL, 4}, {WIRE_PING, 0}, {WIRE_PONG, 0}, {WIRE_SHUTDOWN, 0}, {WIRE_BYE, 0},
+	{WIRE_START, WIRE_MESSAGE_MAX}, {WIRE_STARTED, 4}, {WIRE_STDIN, WIRE_DATA_MAX}, {WIRE_STDIN_EOF, 0},
+	{WIRE_STDIN_CREDIT, 4}, {WIRE_STDOUT, WIRE_DATA_MAX}, {WIRE_STDERR, WIRE_DATA_MAX}, {WIRE_RESIZE, 4},
+	{WIRE_EXIT, 4}, {WIRE_CTL_REQUEST, 65536}, {WIRE_CTL_REPLY, 65536}};
 
 static int64_t limit_of(unsigned type)
 {
@@ -124,7 +125,8 @@ static void looking_at_a_frame_does_not_consume_it(void **state)
 
 static void the_bytes_are_as_the_header_specifies_them(void **state)
 {
-	static const uint8_t want[] = {0x28, 0, 0, 0, 4, 0x01, 0x02, 0x03, 0x04, 0x27, 0, 0, 0, 4, 0, 50, 1, 44};
+	static const uint8_t want[] = {
+		0x28, 0, 0, 0, 4, 0x01, 0x02, 0x03, 0x04, 0x27, 0, 0, 0, 4, 0, 50, 1, 44};
 	static const uint8_t fields[] = {7, 0, 0, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 2, 'h', 'i'};
 	struct buf b = {0};
 
@@ -261,8 +263,11 @@ static void assert_strv(const struct strv *a, const struct strv *b)
 
 static void a_config_survives_the_wire(void **state)
 {
-	struct wire_config c = {.hostname = strdup("box"), .resolv_conf = strdup("nameserver 10.0.2.3\n"), .real_ns = -5,
-		.read_only = true}, back;
+	struct wire_config c = {.hostname = strdup("box"),
+				   .resolv_conf = strdup("nameserver 10.0.2.3\n"),
+				   .real_ns = -5,
+				   .read_only = true},
+			   back;
 	struct buf b = {0};
 
 	memset(c.entropy, 0xa5, sizeof(c.entropy));
@@ -295,8 +300,14 @@ static void a_config_survives_the_wire(void **state)
 static void a_process_survives_the_wire(void **state)
 {
 	for (unsigned flags = 0; flags < 8; flags++) {
-		struct wire_process p = {.main = flags & 1, .tty = flags & 2, .open_stdin = flags & 4, .cwd = strdup("/w"),
-			.user = strdup(""), .rows = 65535, .cols = 80}, back;
+		struct wire_process p = {.main = flags & 1,
+					    .tty = flags & 2,
+					    .open_stdin = flags & 4,
+					    .cwd = strdup("/w"),
+					    .user = strdup(""),
+					    .rows = 65535,
+					    .cols = 80},
+				    back;
 		struct buf b = {0};
 		for (int i = 0; i < 100; i++)
 			assert_int_equal(strv_push(&p.argv, i % 3 ? "arg \xff\n" : ""), 0);
@@ -436,17 +447,33 @@ static void a_field_of_the_wrong_shape_is_refused(void **state)
 		const char *data;
 		size_t len;
 	} bad[] = {
-		{GET_FAIL, 1, "1234567", 7}, {GET_FAIL, 1, "123456789", 9}, {GET_FAIL, 1, "", 0}, {GET_FAIL, 2, "a\0b", 3},
-		{GET_FAIL, 2, "a\0", 2}, {GET_HELLO, 1, "1234", 4}, {GET_HELLO, 2, "\0", 1}, {GET_CONFIG, 1, "h\0", 2},
-		{GET_CONFIG, 2, "\0h", 2}, {GET_CONFIG, 3, "x\0y", 3}, {GET_CONFIG, 4, "", 0}, {GET_CONFIG, 5, "short", 5},
-		{GET_CONFIG, 5, "123456789012345678901234567890123", 33}, {GET_CONFIG, 6, "1", 1}, {GET_PROCESS, 1, "1", 1},
-		{GET_PROCESS, 2, "a\0b", 3}, {GET_PROCESS, 3, "A=\0", 3}, {GET_PROCESS, 4, "/\0", 2}, {GET_PROCESS, 5, "u\0", 2},
-		{GET_PROCESS, 6, "g\0", 2}, {GET_PROCESS, 7, "1234", 4},
+		{GET_FAIL, 1, "1234567", 7},
+		{GET_FAIL, 1, "123456789", 9},
+		{GET_FAIL, 1, "", 0},
+		{GET_FAIL, 2, "a\0b", 3},
+		{GET_FAIL, 2, "a\0", 2},
+		{GET_HELLO, 1, "1234", 4},
+		{GET_HELLO, 2, "\0", 1},
+		{GET_CONFIG, 1, "h\0", 2},
+		{GET_CONFIG, 2, "\0h", 2},
+		{GET_CONFIG, 3, "x\0y", 3},
+		{GET_CONFIG, 4, "", 0},
+		{GET_CONFIG, 5, "short", 5},
+		{GET_CONFIG, 5, "123456789012345678901234567890123", 33},
+		{GET_CONFIG, 6, "1", 1},
+		{GET_PROCESS, 1, "1", 1},
+		{GET_PROCESS, 2, "a\0b", 3},
+		{GET_PROCESS, 3, "A=\0", 3},
+		{GET_PROCESS, 4, "/\0", 2},
+		{GET_PROCESS, 5, "u\0", 2},
+		{GET_PROCESS, 6, "g\0", 2},
+		{GET_PROCESS, 7, "1234", 4},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		struct buf msg = {0};
-		assert_int_equal(wire_field_str(&msg, 2, "argument"), 0); /* fields before it must be released */
+		assert_int_equal(
+			wire_field_str(&msg, 2, "argument"), 0); /* fields before it must be released */
 		assert_int_equal(wire_field_bytes(&msg, bad[i].tag, bad[i].data, bad[i].len), 0);
 		int r = decode(bad[i].getter, buf_data(&msg), msg.len);
 		if (r != -EBADMSG)

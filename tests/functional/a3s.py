@@ -165,7 +165,7 @@ class Home:
     def argv(self, args):
         argv = [self.program, *map(str, args)]
         if self.uid is not None:
-            argv = ["setpriv", "--reuid=%d" % self.uid, "--regid=%d" % self.uid, "--clear-groups", *argv]
+            argv = [shutil.which("setpriv"), "--reuid=%d" % self.uid, "--regid=%d" % self.uid, "--clear-groups", *argv]
         return argv
 
     def popen(self, *args, env=None, wrap=(), **options):
@@ -270,7 +270,8 @@ class Home:
                 short = os.path.relpath(path, self.base)
                 with contextlib.suppress(OSError):
                     inodes[os.lstat(path).st_ino] = short
-                if not short.startswith(("h/state.db", "h/images/", "h/cache/", "user/.cache")):
+                if short not in ("h/boxes", "h/run", "h/images", "h/cache") and \
+                        not short.startswith(("h/state.db", "h/images/", "h/cache/", "user/.cache")):
                     files.append(short)
         sockets = []
         with open("/proc/net/unix", encoding="utf-8", errors="replace") as f:

@@ -36,7 +36,8 @@ class ImageTest(BoxTest):
         for top, _, names in os.walk(self.home.path / "images"):
             for name in names:
                 path = os.path.join(top, name)
-                files[os.path.relpath(path, self.home.path)] = os.path.getsize(path)
+                if name != "lock":
+                    files[os.path.relpath(path, self.home.path)] = os.path.getsize(path)
         return self.home.ok("images").text, files
 
     def rows(self):
@@ -146,7 +147,8 @@ class Listing(ImageTest):
         self.home.load(self.image_file("box"))
         lines = self.home.ok("images").lines
         self.assertEqual(len(lines), 2, lines)
-        self.assertRegex(lines[1], r"^box +latest +[0-9a-f]{12} +\S.* ago +[0-9.]+ ?[kM]?B$")
+        # Reproducible images have no date.
+        self.assertRegex(lines[1], r"^box +latest +[0-9a-f]{12} +N/A +[0-9.]+ ?[kM]?B$")
         short = self.home.ok("images", "-q").text
         self.assertRegex(short, r"^[0-9a-f]{12}\n$")
         self.assertEqual(short.strip(), lines[1].split()[2])
@@ -155,6 +157,9 @@ class Listing(ImageTest):
             manifest = json.load(tar.extractfile("blobs/sha256/" + index["manifests"][0]["digest"].split(":")[1]))
         self.assertTrue(manifest["config"]["digest"].split(":")[1].startswith(short.strip()),
                         "the image ID is not the digest of its configuration")
+        self.home.load(self.image_file("buildah"))
+        (line,) = [line for line in self.home.ok("images").lines if "buildah" in line]
+        self.assertRegex(line, r"^localhost/buildah +1 +[0-9a-f]{12} +\S.* ago +[0-9.]+ ?[kM]?B$")
 
     def test_run_by_id_and_by_prefix(self):
         self.home.load(self.image_file("box"))
@@ -183,7 +188,7 @@ class Listing(ImageTest):
         self.home.load(self.image_file("box"))
         box = self.home.run_detached("box", "sleep", "1000")
         before = self.store()
-        self.assert_one_line(self.home.run("rmi", "box"), match="in use|used by")
+        self.assert_one_line(self.home.run("rmi", "box"), match="in use|used by|uses it")
         self.assertEqual(self.store(), before)
         self.assert_out(self.home.run("exec", box, "echo", "alive"), "alive\n")
         self.home.ok("rm", "-f", box)
@@ -434,7 +439,9 @@ class BadArchives(ImageTest):
                     "$2" load -i "$3"; status=$?
                     echo "status $status" >&3
                     [ $status = 0 ] && exit 0
-                    "$2" images -q >&3; echo "left $(find "$1/h/images" -type f 2>/dev/null | wc -l)" >&3
+                    # Without room even for the database, listing may fail.
+                    "$2" images -q >&3 2>/dev/null
+                    echo "left $(find "$1/h/images" -type f 2>/dev/null | wc -l)" >&3
                     # With room again, the same store works.
                     mount -o remount,size=64m "$1" && "$2" load -i "$3" >/dev/null && "$2" images -q | sed 's/^/image /' >&3
                     exit 1

@@ -35,10 +35,11 @@ class Lifecycle(BoxTest):
         self.assertEqual(self.home.ok("ps", "-q").text, box[:12] + "\n")
         self.assertEqual(self.home.ok("ps", "-q", "--no-trunc").text, box + "\n")
 
-        self.assert_out(self.home.run("stop", "-t", "1", "web"), "web\n")
+        wait_for("the first line", lambda: self.home.ok("logs", "web").out == b"up\n")
+        self.assert_out(self.home.run("stop", "web"), "web\n")
         self.assertEqual(table(self.home.ok("ps").text), [])
         (row,) = table(self.home.ok("ps", "-a").text)
-        self.assertRegex(row["STATUS"], r"^Exited \(137\) .* ago$")
+        self.assertRegex(row["STATUS"], r"^Exited \(143\) .* ago$")
         self.assert_out(self.home.run("logs", "web"), "up\n")
         self.assert_out(self.home.run("rm", "web"), "web\n")
         self.assertEqual(self.home.ok("ps", "-a", "-q").text, "")
@@ -64,7 +65,8 @@ class Lifecycle(BoxTest):
         self.home.ok("rm", box)
 
     def test_stop_kills_after_its_time(self):
-        box = self.home.run_detached("box", "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+        box = self.home.run_detached("box", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done")
+        wait_for("the first line", lambda: self.home.ok("logs", box).out == b"up\n")
         result = self.home.ok("stop", "-t", "1", box)
         self.assertGreater(result.seconds, 0.9)
         self.assertEqual(self.home.inspect(box)["State"]["ExitCode"], 137)

@@ -20,6 +20,7 @@ struct proc_opts {
 	size_t n_fds;
 	bool die_with_parent; /* SIGKILL when the calling thread ends, however it ends */
 	bool new_session;     /* setsid */
+	bool no_new_privs;    /* set-user-ID programs gain nothing in it and below */
 };
 
 /*

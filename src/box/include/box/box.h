@@ -16,12 +16,14 @@
  *     starting  -> running | created, exited   the supervisor failed before the workload started: the old state
  *     running   -> stopping | exited
  *     stopping  -> exited
+ *     starting, running, stopping -> (none)    with --rm
  *     exited    -> starting | removing
  *     removing  -> (none)
  *
  * A box in starting, running, stopping or removing whose lock is free lost its owner. box_reconcile, called by
- * every command that looks at boxes, finishes removing, and turns the others into exited with status 137 (their
- * machine died with the supervisor: see machine/qemu.c); boxes with --rm are then removed.
+ * every command that looks at boxes, finishes removing, puts those that were starting back, and turns the others into
+ * exited with status 137 (their machine died with the supervisor: see machine/qemu.c); boxes with --rm are removed.
+ * The machine's process holds the lock too, so that a free lock also means that the machine is gone.
  */
 #ifndef BOX_BOX_H
 #define BOX_BOX_H
@@ -95,6 +97,8 @@ int box_find(struct state *st, const char *ref, struct box **ret, struct err *e)
 /* Newest first; only live ones unless all. */
 int box_list(struct state *st, bool all, struct box ***ret, size_t *ret_n, struct err *e);
 
+/* 0, or -EEXIST with a hint when a box has this name. box_create decides; this is to know early. */
+int box_check_name_free(struct state *st, const char *name, struct err *e);
 /* Allowed in names: [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most BOX_NAME_MAX bytes. */
 bool box_name_valid(const char *name);
 
@@ -142,7 +146,8 @@ int box_connect(struct state *st, const struct box *b, struct err *e);
 int box_connect_guest(struct state *st, const struct box *b, uint32_t port, struct err *e);
 
 enum box_op {
-	BOX_OP_ATTACH = 1, /* output from now on, input if asked for; then session frames both ways, ending with EXIT */
+	/* Output from now on, input if asked for; session frames both ways, ending with EXIT, or FAIL and what went wrong. */
+	BOX_OP_ATTACH = 1,
 	BOX_OP_STOP = 2,   /* signal, and SIGKILL after the timeout; reply when stopped */
 	BOX_OP_SIGNAL = 3, /* to the workload; reply when sent */
 	BOX_OP_WAIT = 4,   /* EXIT when it ends */
@@ -162,6 +167,12 @@ int box_put_request(struct buf *out, const struct box_request *r);
  * -errno. For WAIT: the exit status. -EPIPE when the supervisor went away without an answer.
  */
 int box_call(struct state *st, const struct box *b, const struct box_request *req, uint64_t limit_ns, struct err *e);
+
+/*
+ * The same for a box that was live, without a limit: while it has an owner that cannot be reached yet, or no more, it
+ * asks again. -ESRCH when it is over: then the record is final.
+ */
+int box_call_live(struct state *st, const struct box *b, const struct box_request *req, struct err *e);
 
 /* Ends a live box whatever its supervisor does: SIGKILL in the guest, then to the supervisor. Waits until it is over. */
 int box_kill_hard(struct state *st, const struct box *b, struct err *e);

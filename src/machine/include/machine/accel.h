@@ -26,8 +26,8 @@ const char *accel_name(enum accel a);
 bool accel_isolates(enum accel a);
 
 /*
- * Measures, or takes the verdict of this boot of the host and this user from cache_dirfd (file accel.json,
- * atomically replaced; -1: no cache). Takes a few ms; bounded to 3 s on a host whose KVM hangs. Never fails: what
+ * Measures, or takes the verdict of this boot of the host and this user from cache_dirfd (file `accel`, one line,
+ * atomically replaced; -1: no cache). Takes some 50 ms; bounded to 3 s on a host whose KVM is slow. Never fails: what
  * cannot be measured is not usable.
  */
 void accel_probe(int cache_dirfd, struct accel_info *ret);

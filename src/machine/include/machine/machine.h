@@ -35,6 +35,7 @@ struct machine_config {
 	enum accel accel; /* ACCEL_KVM or ACCEL_TCG, as accel_choose gave it */
 	uint64_t tsc_khz; /* frequency of the host's time stamp counter, 0 if unknown */
 	int vsock_fd;	  /* the front end's end of a connected vhost-user socket; borrowed */
+	int hold_fd;	  /* kept open by the machine's process, so that a lock on it ends with the machine; borrowed */
 	int console_fd;	  /* receives the guest's serial console; borrowed */
 	int log_fd;	  /* receives the backend's own messages; borrowed */
 };

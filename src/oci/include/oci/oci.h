@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Images: references, the content-addressed store, archives, registries, and the read-only disk of each image.
- * All of it is rootless, and everything read (archive, registry, layer, stored JSON) is taken as hostile.
+ * Images: references, the content-addressed store, archives, registries, and the read-only disk of each
+ * image. All of it is rootless, and everything read (archive, registry, layer, stored JSON) is taken as
+ * hostile.
  */
 #ifndef OCI_OCI_H
 #define OCI_OCI_H
@@ -34,24 +35,25 @@ struct oci_progress {
 };
 
 struct oci_image {
-	char *name;            /* normalised "docker.io/library/alpine:3.20", or NULL when untagged */
-	char *id;              /* config digest, "sha256:…" */
-	char *manifest;        /* manifest digest, "sha256:…" */
-	char *chain_id;        /* of the layers, "sha256:…": names the disk */
+	char *name;	/* normalised "docker.io/library/alpine:3.20", or NULL when untagged */
+	char *id;	/* config digest, "sha256:…" */
+	char *manifest; /* manifest digest, "sha256:…" */
+	char *chain_id; /* of the layers, "sha256:…": names the disk */
 	char *os, *arch, *variant;
-	int64_t created_ns;    /* from the config, 0 if absent or invalid */
-	uint64_t size;         /* bytes of the uncompressed disk's content */
+	int64_t created_ns; /* from the config, 0 if absent or invalid */
+	uint64_t size;	    /* bytes of the uncompressed disk's content */
 	/* execution parameters (image-spec config) */
 	struct strv env, entrypoint, cmd, labels, volumes, exposed_ports; /* labels as "k=v" */
-	char *workdir, *user, *stop_signal; /* NULL when absent */
+	char *workdir, *user, *stop_signal;				  /* NULL when absent */
 };
 void oci_image_free(struct oci_image *i);
 DEFINE_CLEANUP(struct oci_image *, oci_image_free)
 
 /*
  * Reads a docker-archive or OCI archive (plain, gzip or zstd; a stream, no seeking needed) from fd and enters
- * its images. Disks are built here, so that a later run does not wait. For every image entered, on_image is called
- * with its normalised name (or NULL) and ID. Nothing enters the store unless the whole archive is good.
+ * its images. Disks are built here, so that a later run does not wait. For every image entered, on_image is
+ * called with its normalised name (or NULL) and ID. Nothing enters the store unless the whole archive is
+ * good.
  */
 int oci_load(struct oci_store *s, int fd, const struct oci_progress *p,
 	void (*on_image)(void *data, const char *name, const char *id), void *data, struct err *e);
@@ -62,12 +64,13 @@ struct oci_pull_opts {
 	bool tls_verify;
 };
 /* Pulls ref and builds its disk. *ret (may be NULL) is the image. */
-int oci_pull(struct oci_store *s, const char *ref, const struct oci_pull_opts *o, const struct oci_progress *p,
-	struct oci_image **ret, struct err *e);
+int oci_pull(struct oci_store *s, const char *ref, const struct oci_pull_opts *o,
+	const struct oci_progress *p, struct oci_image **ret, struct err *e);
 
 /*
  * Finds by name (normalised as Docker does: "alpine" is docker.io/library/alpine:latest), by name@digest, by
- * image ID or unique ID prefix of at least 4 hex digits (ambiguity is -EEXIST with the candidates). -ENOENT when there is none.
+ * image ID or unique ID prefix of at least 4 hex digits (ambiguity is -EEXIST with the candidates). -ENOENT
+ * when there is none.
  */
 int oci_image_find(struct oci_store *s, const char *ref, struct oci_image **ret, struct err *e);
 /* All images, newest first, one entry per name; untagged ones once with name NULL. */
@@ -75,25 +78,29 @@ int oci_image_list(struct oci_store *s, struct oci_image ***ret, size_t *ret_n, 
 void oci_image_list_free(struct oci_image **list, size_t n);
 
 /*
- * Path of the image's read-only disk, built when missing. *ret is malloc'd. A box's record must hold a reference
- * (oci_ref_add) before it relies on the disk staying.
+ * Path of the image's read-only disk, built when missing. *ret is malloc'd. A box's record must hold a
+ * reference (oci_ref_add) before it relies on the disk staying.
  */
-int oci_image_disk(
-	struct oci_store *s, const struct oci_image *i, const struct oci_progress *p, char **ret, struct err *e);
+int oci_image_disk(struct oci_store *s, const struct oci_image *i, const struct oci_progress *p, char **ret,
+	struct err *e);
 
 /* Within the caller's transaction: holder (a box ID) needs this manifest. 0 or -errno. */
 int oci_ref_add(struct state *st, const char *holder, const char *manifest, struct err *e);
 int oci_ref_drop(struct state *st, const char *holder, struct err *e);
 
 /*
- * Removes a name, or with an ID all names (several need force). An image in use by a holder is refused (-EBUSY)
- * unless force, which removes the names and leaves the content until the last holder is gone. on_removed is told
- * "Untagged: …" and "Deleted: …" as key and value.
+ * Removes a name, or with an ID all names (several need force). An image in use by a holder is refused
+ * (-EBUSY) unless force, which removes the names and leaves the content until the last holder is gone.
+ * on_removed is told "Untagged: …" and "Deleted: …" as key and value.
  */
 int oci_image_remove(struct oci_store *s, const char *ref, bool force,
 	void (*on_removed)(void *data, const char *key, const char *value), void *data, struct err *e);
 
-/* Deletes content that no name and no holder needs, and left-overs of interrupted work. Skips if the store is busy. */
+/*
+ * Deletes content that no image needs, and left-overs of interrupted work. Skips if the store is busy. An
+ * image that lost its name to another one stays, untagged, until it is removed; one that was removed by force
+ * while a holder needed it goes once the last holder has.
+ */
 int oci_store_gc(struct oci_store *s, struct err *e);
 
 #endif

@@ -34,6 +34,5 @@ void wire_conn_flush(struct wire_conn *c);
 size_t wire_conn_pending(const struct wire_conn *c);
 /* Stops or resumes the reading of frames, also of those already buffered. */
 void wire_conn_pause(struct wire_conn *c, bool paused);
-int wire_conn_fd(const struct wire_conn *c);
 
 #endif

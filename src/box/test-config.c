@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT */
+/* What is stored with a box, what is asked of its supervisor, and what it is called: there and back. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "config.h"
+#include "ctl.h"
+#include "names.h"
+
+static void assert_strv(const struct strv *a, const struct strv *b)
+{
+	assert_int_equal(a->n, b->n);
+	for (size_t i = 0; i < a->n; i++)
+		assert_string_equal(a->v[i], b->v[i]);
+}
+
+static struct box_config back_and_forth(const struct box_config *c)
+{
+	struct box_config back = {0};
+	char *json = box_config_to_json(c);
+
+	assert_non_null(json);
+	assert_int_equal(box_config_from_json(json, &back), 0);
+	free(json);
+	return back;
+}
+
+static const char *const awkward[] = {"plain", "", " ", "-", "\"quoted\\", "new\nline\ttab\x01\x7f",
+	"gr\xc3\xbc\xc3\x9f", "\xf0\x9f\x98\x80", "not utf-8 \xff\xfe", "\x80", "cut \xc3",
+	"surrogate \xed\xa0\x80", "overlong \xc0\xaf", "{\"b64\":\"YQ==\"}"};
+
+static void every_string_survives_even_if_it_is_no_text(void **state)
+{
+	struct box_config c = {0};
+	struct strv *lists[] = {
+		&c.entrypoint, &c.cmd, &c.process.argv, &c.process.env, &c.process.groups, &c.labels};
+
+	for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
+		for (size_t i = l; i < ARRAY_LEN(awkward); i++)
+			assert_int_equal(strv_push(lists[l], awkward[i]), 0);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(awkward); i++) {
+		c.process.cwd = strdup(awkward[i]);
+		c.process.user = strdup(awkward[i]);
+		c.hostname = strdup(awkward[i]);
+		struct box_config back = back_and_forth(&c);
+		struct strv *got[] = {&back.entrypoint, &back.cmd, &back.process.argv, &back.process.env,
+			&back.process.groups, &back.labels};
+		for (size_t l = 0; l < ARRAY_LEN(lists); l++)
+			assert_strv(got[l], lists[l]);
+		assert_string_equal(back.process.cwd, awkward[i]);
+		assert_string_equal(back.process.user, awkward[i]);
+		assert_string_equal(back.hostname, awkward[i]);
+		box_config_done(&back);
+		free(TAKE_PTR(c.process.cwd));
+		free(TAKE_PTR(c.process.user));
+		free(TAKE_PTR(c.hostname));
+	}
+	struct box_config back = back_and_forth(&c);
+	assert_null(back.process.cwd); /* absent stays absent */
+	assert_null(back.process.user);
+	assert_null(back.hostname);
+	box_config_done(&back);
+	box_config_done(&c);
+}
+
+static void every_number_and_flag_survives(void **state)
+{
+	for (unsigned bits = 0; bits < 16; bits++) {
+		struct box_config c = {.vcpus = UINT32_MAX,
+			.mem_bytes = (1ull << 40) + 1,
+			.accel = (enum accel)(bits % 3),
+			.auto_remove = bits & 1,
+			.stdin_once = bits & 2,
+			.stop_signal = 64,
+			.stop_timeout_ns = UINT64_MAX - bits,
+			.process = {.tty = bits & 4, .open_stdin = bits & 8}};
+		struct box_config back = back_and_forth(&c);
+		assert_int_equal(back.vcpus, c.vcpus);
+		assert_int_equal(back.mem_bytes, c.mem_bytes);
+		assert_int_equal(back.accel, c.accel);
+		assert_int_equal(back.auto_remove, c.auto_remove);
+		assert_int_equal(back.stdin_once, c.stdin_once);
+		assert_int_equal(back.stop_signal, 64);
+		assert_true(back.stop_timeout_ns == c.stop_timeout_ns);
+		assert_int_equal(back.process.tty, c.process.tty);
+		assert_int_equal(back.process.open_stdin, c.process.open_stdin);
+		assert_false(back.process.main);
+		box_config_done(&back);
+	}
+}
+
+static void malformed_json_is_refused_and_leaks_nothing(void **state)
+{
+	static const char *const bad[] = {"", "{", "[]", "null", "1", "\"x\"", "{} trailing",
+		"{\"argv\":[1]}", "{\"argv\":[\"x\",{\"b64\":\"?\"}]}", "{\"argv\":[{}]}",
+		"{\"argv\":[{\"b64\":1}]}", "{\"cwd\":7}", "{\"env\":[true]}",
+		"{\"argv\":[\"a\"],\"argv\":[\"b\"]}", "{\"accel\":\"hvf\"}", "{\"cwd\":\"\xff\"}",
+		"{\"argv\":\"sh\"}", "{\"labels\":{\"a\":\"b\"}}"};
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct box_config c = {.vcpus = 77};
+		int r = box_config_from_json(bad[i], &c);
+		if (r >= 0)
+			fail_msg("accepted: %s", bad[i]);
+		assert_int_equal(c.vcpus, 77); /* untouched */
+	}
+}
+
+/* ---- requests and replies ---- */
+
+static struct wire_frame only_frame(const struct buf *b, uint8_t type)
+{
+	struct wire_frame f;
+
+	assert_int_equal(wire_next(b, &f), 1);
+	assert_int_equal(f.type, type);
+	assert_int_equal(b->len, WIRE_HEADER_SIZE + f.len);
+	return f;
+}
+
+static void every_request_survives(void **state)
+{
+	for (int op = BOX_OP_ATTACH; op <= BOX_OP_STARTED; op++) {
+		struct box_request q = {.op = (enum box_op)op,
+					   .attach_stdin = op % 2,
+					   .signal = op * 12,
+					   .timeout_ns = UINT64_MAX - 1},
+				   back;
+		struct buf b = {0};
+		assert_int_equal(box_put_request(&b, &q), 0);
+		struct wire_frame f = only_frame(&b, WIRE_CTL_REQUEST);
+		assert_int_equal(ctl_get_request(&f, &back), 0);
+		assert_int_equal(back.op, q.op);
+		assert_int_equal(back.attach_stdin, q.attach_stdin);
+		assert_int_equal(back.signal, q.signal);
+		assert_true(back.timeout_ns == q.timeout_ns);
+		buf_done(&b);
+	}
+}
+
+/* A request of raw fields. */
+static int get_request(uint64_t op, uint64_t sig, size_t cut)
+{
+	struct box_request back;
+	struct buf m = {0};
+
+	assert_int_equal(wire_field_u64(&m, 1, op), 0);
+	assert_int_equal(wire_field_u64(&m, 3, sig), 0);
+	assert_int_equal(wire_field_bytes(&m, 99, "of the future", 13), 0);
+	struct wire_frame f = {
+		.type = WIRE_CTL_REQUEST, .len = (uint32_t)(m.len - cut), .payload = buf_data(&m)};
+	int r = ctl_get_request(&f, &back);
+	buf_done(&m);
+	return r;
+}
+
+static void malformed_requests_are_refused(void **state)
+{
+	assert_int_equal(get_request(BOX_OP_STOP, 15, 0), 0);
+	assert_int_equal(get_request(0, 15, 0), -EBADMSG);
+	assert_int_equal(get_request(BOX_OP_STARTED + 1, 15, 0), -EBADMSG);
+	assert_int_equal(get_request((1ull << 32) + BOX_OP_STOP, 15, 0), -EBADMSG);
+	for (size_t cut = 1; cut < 18; cut++)
+		assert_int_equal(get_request(BOX_OP_STOP, 15, cut), -EBADMSG);
+	struct wire_frame empty = {.type = WIRE_CTL_REQUEST, .payload = (const uint8_t *)""};
+	struct box_request back;
+	assert_int_equal(ctl_get_request(&empty, &back), -EBADMSG);
+}
+
+/* The guest takes such a number for a broken protocol, and the box would die of it. */
+static void a_signal_that_is_none_is_refused_where_one_is_needed(void **state)
+{
+	assert_int_equal(get_request(BOX_OP_SIGNAL, 65, 0), -EBADMSG);
+	assert_int_equal(get_request(BOX_OP_SIGNAL, 0, 0), -EBADMSG);
+	assert_int_equal(get_request(BOX_OP_STOP, 0, 0), -EBADMSG);
+	assert_int_equal(get_request(BOX_OP_STOP, UINT64_MAX, 0), -EBADMSG);
+	assert_int_equal(get_request(BOX_OP_SIGNAL, 64, 0), 0);
+	assert_int_equal(get_request(BOX_OP_WAIT, 0, 0), 0);
+}
+
+static void replies_carry_success_or_the_reason(void **state)
+{
+	struct buf b = {0};
+	struct err e = {0};
+
+	assert_int_equal(ctl_put_reply(&b, 0, NULL), 0);
+	struct wire_frame f = only_frame(&b, WIRE_CTL_REPLY);
+	assert_int_equal(ctl_get_reply(&f, &e), 0);
+	buf_consume(&b, b.len);
+	assert_int_equal(ctl_put_reply(&b, -ESRCH, "it has ended"), 0);
+	f = only_frame(&b, WIRE_CTL_REPLY);
+	assert_int_equal(ctl_get_reply(&f, &e), -ESRCH);
+	assert_int_equal(e.code, -ESRCH);
+	assert_string_equal(e.msg, "it has ended");
+	f.len--;
+	assert_int_equal(ctl_get_reply(&f, &e), -EBADMSG);
+	buf_consume(&b, b.len);
+	assert_int_equal(wire_field_u64(&b, 1, 4096), 0); /* no errno */
+	f = (struct wire_frame){.len = (uint32_t)b.len, .payload = buf_data(&b)};
+	assert_int_equal(ctl_get_reply(&f, &e), -EBADMSG);
+	buf_done(&b);
+}
+
+/* ---- names ---- */
+
+static void names_follow_dockers_rules(void **state)
+{
+	static const char *const good[] = {"a", "0", "web", "Web-1.2_3", "9lives", "a.-_"};
+	static const char *const bad[] = {"", ".", "-a", "_a", ".hidden", "a b", "a/b", "a:b", "a\n",
+		"gr\xc3\xbc\xc3\x9f", "a@b", "../x"};
+	char longest[BOX_NAME_MAX + 2];
+
+	for (size_t i = 0; i < ARRAY_LEN(good); i++)
+		assert_true(box_name_valid(good[i]));
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		if (box_name_valid(bad[i]))
+			fail_msg("accepted: %s", bad[i]);
+	}
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[BOX_NAME_MAX + 1] = '\0';
+	assert_false(box_name_valid(longest));
+	longest[BOX_NAME_MAX] = '\0';
+	assert_true(box_name_valid(longest));
+}
+
+static void made_up_names_are_valid_and_varied(void **state)
+{
+	char *first = box_make_name(0);
+	int different = 0;
+
+	assert_non_null(first);
+	for (unsigned i = 0; i < 200; i++) {
+		char *name = box_make_name(i % 6);
+		assert_non_null(name);
+		assert_true(box_name_valid(name));
+		different += strcmp(name, first) != 0;
+		free(name);
+	}
+	assert_true(different > 150);
+	free(first);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_string_survives_even_if_it_is_no_text),
+		cmocka_unit_test(every_number_and_flag_survives),
+		cmocka_unit_test(malformed_json_is_refused_and_leaks_nothing),
+		cmocka_unit_test(every_request_survives),
+		cmocka_unit_test(malformed_requests_are_refused),
+		cmocka_unit_test(a_signal_that_is_none_is_refused_where_one_is_needed),
+		cmocka_unit_test(replies_carry_success_or_the_reason),
+		cmocka_unit_test(names_follow_dockers_rules),
+		cmocka_unit_test(made_up_names_are_valid_and_varied),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
