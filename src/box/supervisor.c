@@ -253,7 +253,7 @@ static void on_vhost_gone(void *data, const char *reason)
 
 	/* The machine is dead or dying; if not, it is broken beyond use. Its end is what the rest hangs on. */
 	log_debug("vsock device: %s", reason);
-	if (s->machine)
+	if (s->machine && machine_pid(s->machine) > 0)
 		kill(machine_pid(s->machine), SIGKILL);
 }
 

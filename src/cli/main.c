@@ -52,6 +52,7 @@ int main(int argc, char **argv)
 	struct err e = {0};
 
 	log_init("a3s-box");
+	signal(SIGCHLD, SIG_DFL); /* may be inherited as ignored, and then no child can be waited for */
 	signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error to report */
 	setlocale(LC_CTYPE, "C.UTF-8"); /* names are bytes that are usually UTF-8, whatever the user's locale */
 	/* As in Docker, no command at all asks for help. */

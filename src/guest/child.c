@@ -27,6 +27,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/io.h"
+#include "devices.h"
 #include "process.h"
 #include "rootfs.h"
 #include "system.h"
@@ -242,6 +243,10 @@ static void build(const struct child *c, int sock, struct rootfs_parts *parts)
 		fail_sys(c, errno, "PID 1");
 	if (!c->box->has_base && system_is_emulated())
 		rootfs_rehearse();
+	/* Not before: mounting the image's disk means to open it. */
+	r = devices_restrict(c->box->cgroup);
+	if (r < 0)
+		fail_sys(c, r, "restrict the box's devices");
 	/* Only now: clone3 would have rooted the namespace in PID 1's cgroup. */
 	if (unshare(CLONE_NEWCGROUP) < 0)
 		fail_sys(c, errno, "new cgroup namespace");

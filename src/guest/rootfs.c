@@ -13,9 +13,10 @@
  *
  * Two processes share the work, because the first pass through any part of the kernel is slow, above all
  * under emulation. PID 1 mounts the scratch disk; at the same time the workload's process mounts the image
- * and builds /dev in /run/boxdev (they still share the mount namespace), then detached mounts of /proc and
- * its like, which belong to the workload's namespaces. PID 1 makes the overlay, moves /dev into place and
- * adds the configuration; the workload's process takes a mount namespace of its own, attaches the rest,
+ * and builds /dev in /run/boxdev (they still share the mount namespace), then /proc and /sys in /run/boxproc and
+ * /run/boxsys, with their masks (mask.c): those belong to the workload's namespaces. PID 1 makes the overlay,
+ * moves /dev into place and adds the configuration; the workload's process takes a mount namespace of its own,
+ * moves the rest into place,
  * detaches /run, and moves /rootfs over the root. pivot_root refuses to replace the initial root file system;
  * after the move nothing leads to it any more: ".." stops at the top of the stack, and setns enters at the
  * top as well.
@@ -43,6 +44,7 @@
 #include <sys/sysmacros.h>
 
 #include "base/io.h"
+#include "mask.h"
 
 #define ROOT	  "/rootfs"
 #define RUN	  "/run"
@@ -50,6 +52,8 @@
 #define SCRATCH	  RUN "/scratch"
 #define CGROUP	  RUN "/cgroup"
 #define BOXDEV	  RUN "/boxdev"
+#define BOXPROC	  RUN "/boxproc"
+#define BOXSYS	  RUN "/boxsys"
 #define REHEARSAL RUN "/rehearsal"
 
 #define SAFE	  (MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -215,8 +219,8 @@ int rootfs_build_base(char *what, size_t size)
 	int r = do_mount(RUN "/dev/vda", IMAGE, "erofs", MS_RDONLY, NULL, what, size);
 
 	if (r == 0)
-		r = do_mount("tmpfs", BOXDEV, "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=64k", what,
-			size);
+		r = do_mount("tmpfs", BOXDEV, "tmpfs", MS_NOSUID | MS_STRICTATIME, "mode=755,size=65536k",
+			what, size);
 	if (r == 0)
 		r = note(make_devices(), what, size, "make devices");
 	if (r == 0)
@@ -243,15 +247,48 @@ static int detached_mount(const char *type, const char *source, unsigned int att
 	return -errno;
 }
 
+static int attach(int mount_fd, const char *path, char *what, size_t size)
+{
+	if (move_mount(mount_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) == 0)
+		return 0;
+	return note(-errno, what, size, path);
+}
+
+/* Mounts it on path; returns its root, open. */
+static int build_part(
+	const char *type, const char *source, unsigned int attr, const char *path, char *what, size_t size)
+{
+	CLEANUP_CLOSE int fd = detached_mount(type, source, attr, what, size);
+	int r = fd < 0 ? fd : attach(fd, path, what, size);
+
+	return r < 0 ? r : TAKE_FD(fd);
+}
+
 int rootfs_build_parts(struct rootfs_parts *ret, char *what, size_t size)
 {
-	ret->proc = detached_mount("proc", "proc", 0, what, size);
-	ret->sys =
-		ret->proc < 0 ? ret->proc : detached_mount("sysfs", "sysfs", MOUNT_ATTR_RDONLY, what, size);
-	ret->mqueue = ret->sys < 0 ? ret->sys : detached_mount("mqueue", "mqueue", 0, what, size);
-	ret->cgroup = ret->mqueue < 0 ? ret->mqueue
-				      : detached_mount("cgroup2", "cgroup", MOUNT_ATTR_RDONLY, what, size);
-	return ret->cgroup < 0 ? ret->cgroup : 0;
+	static const char *const dirs[] = {BOXPROC, BOXSYS};
+	CLEANUP_CLOSE int proc = -1;
+	CLEANUP_CLOSE int sys = -1;
+	CLEANUP_CLOSE int cgroup = -1;
+	/* Not the one in BOXDEV, which PID 1 moves at the same time. */
+	CLEANUP_CLOSE int null_device = open(RUN "/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int r = null_device < 0 ? note(-errno, what, size, RUN "/dev/null")
+				: make_dirs(dirs, ARRAY_LEN(dirs), 0755, what, size);
+
+	if (r == 0)
+		r = proc = build_part("proc", "proc", 0, BOXPROC, what, size);
+	if (r >= 0)
+		r = mask_apply(proc, mask_proc, mask_proc_len, null_device, what, size);
+	if (r >= 0)
+		r = sys = build_part("sysfs", "sysfs", MOUNT_ATTR_RDONLY, BOXSYS, what, size);
+	if (r >= 0)
+		r = mask_apply(sys, mask_sys, mask_sys_len, null_device, what, size);
+	if (r >= 0)
+		r = cgroup =
+			build_part("cgroup2", "cgroup", MOUNT_ATTR_RDONLY, BOXSYS "/fs/cgroup", what, size);
+	if (r >= 0)
+		r = ret->mqueue = detached_mount("mqueue", "mqueue", 0, what, size);
+	return r < 0 ? r : 0;
 }
 
 int rootfs_assemble(int *ret_devpts, char *what, size_t size)
@@ -368,23 +405,14 @@ int rootfs_configure(const struct wire_config *c, char *what, size_t size)
 	return r;
 }
 
-static int attach(int mount_fd, const char *path, char *what, size_t size)
-{
-	if (move_mount(mount_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) == 0)
-		return 0;
-	return note(-errno, what, size, path);
-}
-
 int rootfs_enter(const struct rootfs_parts *parts, char *what, size_t size)
 {
-	int r = attach(parts->proc, ROOT "/proc", what, size);
+	int r = do_mount(BOXPROC, ROOT "/proc", NULL, MS_MOVE, NULL, what, size);
 
 	if (r == 0)
-		r = attach(parts->sys, ROOT "/sys", what, size);
+		r = do_mount(BOXSYS, ROOT "/sys", NULL, MS_MOVE, NULL, what, size);
 	if (r == 0)
 		r = attach(parts->mqueue, ROOT "/dev/mqueue", what, size);
-	if (r == 0)
-		r = attach(parts->cgroup, ROOT "/sys/fs/cgroup", what, size);
 	if (r < 0)
 		return r;
 	if (chdir(ROOT) < 0)

@@ -26,7 +26,7 @@ int rootfs_build_base(char *what, size_t size);
 void rootfs_rehearse(void);
 /* In the workload's process with its PID, IPC and cgroup namespaces: file systems that depend on them. */
 struct rootfs_parts {
-	int proc, sys, mqueue, cgroup; /* detached mounts */
+	int mqueue; /* detached mount; the others wait in PID 1's /run */
 };
 int rootfs_build_parts(struct rootfs_parts *ret, char *what, size_t size);
 

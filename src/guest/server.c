@@ -9,10 +9,13 @@
  *
  * The workload's process exists before its START (spawn.c), and is the box's until a session takes it.
  *
- * A session with neither connection nor process frees itself, so the list holds what matters and no more.
+ * A session with neither connection nor process frees itself, so the list holds what matters and no more. One that
+ * waits for START has nothing to show for the 4 MiB that it may have buffered: there are at most SERVER_NEW_MAX of
+ * them, further ones wait in the socket's queue, and each has SERVER_START_NS to say what it wants.
  */
 #include "server.h"
 
+#include <linux/vm_sockets.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -33,6 +36,7 @@ struct server {
 	bool main_running; /* it can be joined */
 	bool stopping;
 
+	uint64_t start_timeout_ns;
 	int listen_fd, signal_fd;
 	struct loop_source *listen_source, *signal_source;
 	uint8_t scratch[WIRE_HEADER_SIZE + WIRE_DATA_MAX];
@@ -124,6 +128,7 @@ int server_new(struct loop *loop, struct spawn_box *box, loop_fn on_reaped, void
 	server->on_reaped = on_reaped;
 	server->data = data;
 	server->listen_fd = -1;
+	server->start_timeout_ns = SERVER_START_NS;
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &set, NULL);
@@ -175,13 +180,46 @@ int server_add(struct server *server, int fd)
 	return 0;
 }
 
+/* Only the host: the box's own processes reach the port as well, through the local CIDs. */
+static bool may_connect(const struct server *server, const struct sockaddr_storage *peer)
+{
+	const struct sockaddr_vm *vm = (const struct sockaddr_vm *)peer;
+
+	if (peer->ss_family == AF_VSOCK)
+		return vm->svm_cid == VMADDR_CID_HOST;
+	return server->box->bare;
+}
+
 static void on_accept(void *data, int fd, uint32_t events)
 {
 	struct server *server = data;
-	int conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct sockaddr_storage peer = {0};
+	socklen_t len = sizeof(peer);
+	CLEANUP_CLOSE int conn = accept4(fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (conn >= 0)
-		server_add(server, conn);
+	if (conn >= 0 && may_connect(server, &peer))
+		server_add(server, TAKE_FD(conn));
+	server_new_changed(server);
+}
+
+void server_new_changed(struct server *server)
+{
+	unsigned int n = 0;
+
+	for (struct session *s = server->sessions; s; s = s->next)
+		n += s->state == SESSION_NEW;
+	if (server->listen_source)
+		loop_set_events(server->listen_source, n < SERVER_NEW_MAX ? EPOLLIN : 0);
+}
+
+uint64_t server_start_timeout(const struct server *server)
+{
+	return server->start_timeout_ns;
+}
+
+void server_set_start_timeout(struct server *server, uint64_t ns)
+{
+	server->start_timeout_ns = ns;
 }
 
 int server_listen(struct server *server, int fd)

@@ -10,6 +10,8 @@
 #include "spawn.h"
 
 #define SERVER_SESSIONS_MAX 512
+#define SERVER_NEW_MAX	    16		   /* connections that wait for START; more are not accepted yet */
+#define SERVER_START_NS	    30000000000ull /* from connection to START */
 
 struct server;
 
@@ -26,6 +28,9 @@ DEFINE_CLEANUP(struct server *, server_free)
 int server_listen(struct server *s, int fd);
 /* Serves one connected stream, which is consumed, also on failure. 0 or -errno. */
 int server_add(struct server *s, int fd);
+
+/* Instead of SERVER_START_NS, for connections from now on. */
+void server_set_start_timeout(struct server *s, uint64_t ns);
 
 /* Signals the workload. 0, or -ESRCH if none runs. */
 int server_signal_main(struct server *s, int sig);

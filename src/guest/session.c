@@ -330,6 +330,8 @@ static int handle_start(struct session *s, const struct wire_frame *f)
 		r = -EBADMSG;
 	} else {
 		r = start(s, &p);
+		loop_source_free(TAKE_PTR(s->start_timer));
+		server_new_changed(s->server);
 	}
 	wire_process_done(&p);
 	return r;
@@ -433,6 +435,14 @@ static void on_connection(void *data, int fd, uint32_t events)
 
 /* ---- life ---- */
 
+static void on_start_timeout(void *data)
+{
+	struct session *s = data;
+
+	drop_connection(s);
+	session_settle(s);
+}
+
 static bool output_done(const struct session *s)
 {
 	return s->stdout_end.fd < 0 && s->stderr_end.fd < 0;
@@ -496,8 +506,13 @@ int session_new(struct server *server, int fd, struct session **ret)
 		stream_init(&s->stdout_end, -1);
 		stream_init(&s->stderr_end, -1);
 		r = loop_add_io(server_loop(server), fd, EPOLLIN, on_connection, s, &s->fd_source);
+		if (r == 0)
+			r = loop_add_timer(server_loop(server), server_start_timeout(server),
+				on_start_timeout, s, &s->start_timer);
 	}
 	if (r < 0) {
+		if (s)
+			loop_source_free(s->fd_source);
 		close(fd);
 		free(s);
 		return r;
@@ -513,6 +528,9 @@ void session_free(struct session *s)
 		if (s->next)
 			s->next->link = s->link;
 	}
+	loop_source_free(s->start_timer);
+	if (s->state == SESSION_NEW)
+		server_new_changed(s->server);
 	drop_connection(s);
 	stream_close(&s->stdout_end);
 	stream_close(&s->stderr_end);

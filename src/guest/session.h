@@ -24,6 +24,7 @@ struct session {
 
 	int fd; /* connection, -1 when gone */
 	struct loop_source *fd_source;
+	struct loop_source *start_timer; /* while SESSION_NEW */
 	struct buf in, out;
 
 	struct stream stdin_end, stdout_end, stderr_end;
@@ -51,6 +52,9 @@ struct loop *server_loop(struct server *server);
 uint8_t *server_scratch(struct server *server);
 /* Starts a process for s. 0 or -errno, -ESRCH: the box is not running; -EBUSY: it runs already. */
 int server_spawn(struct server *server, struct session *s, const struct wire_process *p, struct spawn *ret);
+/* A session has become SESSION_NEW or is so no longer. */
+void server_new_changed(struct server *server);
+uint64_t server_start_timeout(const struct server *server);
 /* Unit tests: the workload is no init of a namespace. */
 bool server_is_bare(const struct server *server);
 void server_main_running(struct server *server);

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/io.h"
 #include "server.h"
@@ -481,6 +482,90 @@ static void test_many(void **state)
 	finish(&hosts[N], 0);
 }
 
+/* A listening socket of the server; returns its address. It has no name in the file system. */
+static struct sockaddr_un listen_here(void)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof(addr);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(sa_family_t)), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&addr, &len), 0);
+	assert_int_equal(listen(fd, 128), 0);
+	assert_int_equal(server_listen(server, fd), 0);
+	return addr;
+}
+
+static void host_connect(struct host *h, const struct sockaddr_un *addr)
+{
+	*h = (struct host){.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+	assert_true(h->fd >= 0);
+	assert_int_equal(connect(h->fd, (const struct sockaddr *)addr, sizeof(sa_family_t) + 6), 0);
+}
+
+static void test_no_start_in_time(void **state)
+{
+	struct host h;
+
+	server_set_start_timeout(server, 100000000);
+	host_open(&h);
+	step_for(&h, 30);
+	assert_false(h.closed);
+	step_until(&h, &h.closed);
+	assert_false(h.failed);
+	host_close(&h);
+	/* It ends with START. */
+	host_start(&h, &no_stdin, "sleep 0.3; echo x");
+	finish(&h, 0);
+	assert_string_equal(h.tail, "x\n");
+}
+
+/* Connections that say nothing are not even accepted beyond a number, and keep nobody out for long. */
+static void test_many_without_start(void **state)
+{
+	enum { N = SERVER_NEW_MAX * 2 };
+	static struct host hosts[N + 1];
+	struct sockaddr_un addr = listen_here();
+	uint64_t end = time_mono_ns() + TIMEOUT_NS;
+	char *argv[] = {(char *)"true", NULL};
+	struct wire_process p = no_stdin;
+	size_t closed = 0;
+
+	server_set_start_timeout(server, 200000000);
+	for (int i = 0; i < N; i++)
+		host_connect(&hosts[i], &addr);
+	host_connect(&hosts[N], &addr);
+	p.argv = (struct strv){argv, 1};
+	assert_int_equal(wire_put_process(&hosts[N].out, &p), 0);
+	while (!closed && time_mono_ns() < end) {
+		step(hosts, N + 1);
+		for (int i = 0; i < N; i++)
+			closed += hosts[i].closed;
+	}
+	assert_in_range(closed, 1, SERVER_NEW_MAX);
+	assert_false(hosts[N].started);
+	while (!hosts[N].closed && time_mono_ns() < end)
+		step(hosts, N + 1);
+	assert_true(hosts[N].exited);
+	for (int i = 0; i <= N; i++)
+		host_close(&hosts[i]);
+}
+
+/* In a box only the host's address will do. */
+static void test_strangers(void **state)
+{
+	struct sockaddr_un addr = listen_here();
+	struct host h;
+
+	box.bare = false;
+	host_connect(&h, &addr);
+	step_until(&h, &h.closed);
+	assert_false(h.failed);
+	host_close(&h);
+	box.bare = true;
+}
+
 static void test_stop(void **state)
 {
 	struct host h;
@@ -518,6 +603,9 @@ int main(void)
 		TEST(test_tty_input),
 		TEST(test_exec_background),
 		TEST(test_many),
+		TEST(test_no_start_in_time),
+		TEST(test_many_without_start),
+		TEST(test_strangers),
 		TEST(test_stop),
 	};
 

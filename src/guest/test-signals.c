@@ -19,7 +19,8 @@ static void test_default_when_no_set_has_it(void **state)
 {
 	assert_true(signals_default_action(STATUS(NONE, NONE, NONE), SIGTERM));
 	assert_true(signals_default_action(STATUS(NONE, NONE, NONE), SIGRTMAX));
-	assert_true(signals_default_action(STATUS("0000000000002000", NONE, NONE), SIGTERM)); /* bit 13: SIGALRM */
+	assert_true(signals_default_action(
+		STATUS("0000000000002000", NONE, NONE), SIGTERM)); /* bit 13: SIGALRM */
 }
 
 static void test_not_default_when_any_set_has_it(void **state)

@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "accel-kvm.h"
@@ -122,14 +123,14 @@ static bool cache_read(int dirfd, const char *key, struct accel_info *ret)
 }
 
 /*
- * Only a cache: not durable, and failing costs milliseconds the next time. Two writers of the one temporary file write
- * the same but for the measured numbers, and a line that came out mixed is not believed.
+ * Only a cache: not durable, and failing costs milliseconds the next time. Of several writers one does it;
+ * a line that a killed one left half-written is not believed.
  */
 static void cache_write(int dirfd, const char *line, size_t len)
 {
-	CLEANUP_CLOSE int fd = openat(dirfd, "accel.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	CLEANUP_CLOSE int fd = openat(dirfd, "accel.tmp", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	if (fd >= 0 && io_write_full(fd, line, len) == 0)
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && ftruncate(fd, 0) == 0 && io_write_full(fd, line, len) == 0)
 		(void)renameat(dirfd, "accel.tmp", dirfd, "accel");
 }
 

@@ -53,6 +53,7 @@ static int set_up(void **state)
 		.mem_bytes = 128 << 20,
 		.accel = ACCEL_TCG,
 		.vsock_fd = vsock[1],
+		.hold_fd = dir,
 		.console_fd = console[1],
 		.log_fd = logs[1]};
 	return 0;
@@ -212,20 +213,34 @@ static void only_an_emulated_guest_is_told_the_hosts_clock(void **state)
 
 static void the_child_has_console_log_and_vsock_and_nothing_else(void **state)
 {
-	char got[2] = "";
+	char got[2] = "", want[256];
 
 	put_script("qemu",
 		"#!/bin/sh\necho to the log >&2\nprintf v >&3\n"
 		"for i in 3 4 5 6 7 8 9 60; do test -e /proc/$$/fd/$i && echo $i; done\n" /* the shell has the script at 10 or so */
-		"readlink /proc/$$/fd/0\necho END\nexec sleep 1000\n");
+		"readlink /proc/$$/fd/0 /proc/$$/fd/4\necho END\nexec sleep 1000\n");
 	int leak = fcntl(dir, F_DUPFD, 60); /* without close-on-exec */
 	struct machine *m = start();
 	read_until(console[0], "END\n");
 	close(leak);
-	assert_string_equal(output, "3\n/dev/null\nEND\n");
+	snprintf(want, sizeof(want), "3\n4\n/dev/null\n%s\nEND\n", top); /* 4: what it holds for us */
+	assert_string_equal(output, want);
 	read_until(logs[0], "to the log\n");
 	assert_int_equal(read(vsock[0], got, 1), 1);
 	assert_int_equal(got[0], 'v');
+	machine_free(m);
+}
+
+static void qemu_gets_neither_our_environment_nor_new_privileges(void **state)
+{
+	put_script("qemu", "#!/bin/sh\nenv\ngrep NoNewPrivs /proc/self/status\necho END\n");
+	setenv("SECRET", "of the user", 1);
+	struct machine *m = start();
+	read_until(console[0], "END\n");
+	unsetenv("SECRET");
+	assert_null(strstr(output, "SECRET"));
+	assert_null(strstr(output, "A3S_"));
+	assert_non_null(strstr(output, "NoNewPrivs:\t1\n"));
 	machine_free(m);
 }
 
@@ -406,6 +421,7 @@ int main(void)
 		TEST(as_many_disks_as_promised_can_be_attached),
 		TEST(only_an_emulated_guest_is_told_the_hosts_clock),
 		TEST(the_child_has_console_log_and_vsock_and_nothing_else),
+		TEST(qemu_gets_neither_our_environment_nor_new_privileges),
 		TEST(impossible_machines_are_refused),
 		TEST(missing_files_are_named),
 		TEST(a_missing_qemu_is_named_with_a_hint),

@@ -80,12 +80,24 @@ static int add_name(struct image *im, const char *name, struct err *e)
 	return strv_push(&im->entry.names, normal) < 0 ? err_oom(e) : 0;
 }
 
-static struct oci_item *get_blob(struct load *l, const char *digest)
+/*
+ * A blob under its own name, never through a link: what stands there must itself have been found to have this
+ * digest. what names it in errors.
+ */
+static int get_blob(
+	struct load *l, const char *digest, const char *what, struct oci_item **ret, struct err *e)
 {
 	char name[OCI_DIGEST_MAX + 8];
 
 	snprintf(name, sizeof(name), "blobs/%s/%s", oci_digest_alg(digest), oci_digest_hex(digest));
-	return oci_archive_get(&l->a, name);
+	struct oci_item *it = oci_archive_find(&l->a, name);
+	if (!it)
+		return err_set(e, -ENOENT, "%s (%.19s) is missing from the archive", what, digest);
+	if (it->alias || strcmp(it->digest, digest) != 0)
+		return err_set(e, -EBADMSG, "%s (%.19s) is %s in the archive", what, digest,
+			it->alias ? "a link" : "something else");
+	*ret = it;
+	return 0;
 }
 
 /* ---- checks that both layouts share ---- */
@@ -118,16 +130,17 @@ static int check_config(struct load *l, struct image *im, struct err *e)
 
 static int find_oci_parts(struct load *l, struct image *im, struct err *e)
 {
-	im->config_item = get_blob(l, im->m.config.digest);
-	if (!im->config_item)
-		return err_set(
-			e, -ENOENT, "the configuration %s is missing from the archive", im->m.config.digest);
+	char what[64];
+
+	int r = get_blob(l, im->m.config.digest, "the configuration", &im->config_item, e);
+	if (r < 0)
+		return r;
 	for (size_t i = 0; i < im->m.n_layers; i++) {
 		const struct oci_desc *d = &im->m.layers[i];
-		im->layers[i] = get_blob(l, d->digest);
-		if (!im->layers[i])
-			return err_set(e, -ENOENT, "layer %zu of %zu (%.19s) is missing from the archive",
-				i + 1, im->m.n_layers, d->digest);
+		snprintf(what, sizeof(what), "layer %zu of %zu", i + 1, im->m.n_layers);
+		r = get_blob(l, d->digest, what, &im->layers[i], e);
+		if (r < 0)
+			return r;
 		if (im->layers[i]->size != d->size)
 			return err_set(e, -EBADMSG, "layer %zu of %zu (%.19s) has %llu bytes instead of %llu",
 				i + 1, im->m.n_layers, d->digest, (unsigned long long)im->layers[i]->size,
@@ -144,10 +157,10 @@ static int load_oci_manifest(
 	enum oci_kind kind;
 	size_t n;
 
-	struct oci_item *it = get_blob(l, d->digest);
-	if (!it)
-		return err_set(e, -ENOENT, "manifest %s is missing from the archive", d->digest);
-	int r = oci_archive_load_doc(&l->a, it, "image manifest", &text, &n, e);
+	struct oci_item *it = NULL;
+	int r = get_blob(l, d->digest, "the manifest", &it, e);
+	if (r == 0)
+		r = oci_archive_load_doc(&l->a, it, "image manifest", &text, &n, e);
 	if (r == 0)
 		r = oci_kind_of(text, n, *d->media_type ? d->media_type : NULL, &kind, e);
 	if (r < 0)
@@ -436,6 +449,7 @@ static int build_disk(struct load *l, struct image *im, struct err *e)
 	for (size_t i = 0; i < im->m.n_layers; i++)
 		layers[i] = (struct oci_layer){.blob = im->m.layers[i].digest,
 			.diff_id = im->c.diff_ids[i],
+			.verified = im->layers[i]->spool ? im->layers[i]->spool->digest : NULL,
 			.size = im->m.layers[i].size,
 			.open = open_layer,
 			.data = &ls};

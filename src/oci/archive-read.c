@@ -8,7 +8,7 @@
 #include "tar.h"
 #include "tree.h"
 
-static const char *const documents[] = {"index.json", "manifest.json", "oci-layout"};
+static const char *const documents[OCI_ARCHIVE_DOCUMENTS] = {"index.json", "manifest.json", "oci-layout"};
 
 void oci_archive_done(struct oci_archive *a)
 {
@@ -22,8 +22,19 @@ void oci_archive_done(struct oci_archive *a)
 	*a = (struct oci_archive){0};
 }
 
+static int charge_text(struct oci_archive *a, const char *text, struct err *e)
+{
+	a->text_len += strlen(text);
+	if (a->text_len > OCI_ARCHIVE_TEXT_MAX)
+		return err_set(e, -E2BIG, "the names in the archive are longer than %u MiB",
+			OCI_ARCHIVE_TEXT_MAX >> 20);
+	return 0;
+}
+
 static struct oci_item *add_item(struct oci_archive *a, const char *name, struct err *e)
 {
+	if (charge_text(a, name, e) < 0)
+		return NULL;
 	if (a->n == OCI_ARCHIVE_ENTRIES_MAX) {
 		err_set(e, -E2BIG, "the archive has more than %d entries", OCI_ARCHIVE_ENTRIES_MAX);
 		return NULL;
@@ -39,7 +50,7 @@ static struct oci_item *add_item(struct oci_archive *a, const char *name, struct
 		a->cap = cap;
 	}
 	struct oci_item *it = &a->items[a->n];
-	*it = (struct oci_item){.name = strdup(name), .order = a->n};
+	*it = (struct oci_item){.name = strdup(name), .order = a->read++};
 	if (!it->name) {
 		err_oom(e);
 		return NULL;
@@ -68,6 +79,25 @@ static bool is_document(const char *name)
 		if (strcmp(name, documents[i]) == 0)
 			return true;
 	return false;
+}
+
+/* A document's item, new or the one of an earlier entry, which it replaces. */
+static struct oci_item *document_item(struct oci_archive *a, const char *name, struct err *e)
+{
+	for (size_t i = 0; i < a->n_documents; i++) {
+		struct oci_item *it = &a->items[a->documents[i]];
+		if (strcmp(it->name, name) != 0)
+			continue;
+		free(it->doc);
+		it->doc = NULL;
+		it->doc_len = 0;
+		it->order = a->read++;
+		return it;
+	}
+	struct oci_item *it = add_item(a, name, e);
+	if (it)
+		a->documents[a->n_documents++] = (size_t)(it - a->items);
+	return it;
 }
 
 /* Metadata that Docker wrote per layer before 1.10 and still does; nothing refers to it. */
@@ -101,9 +131,8 @@ static int read_document(struct oci_tar *t, struct oci_item *it, uint64_t size, 
 	return r;
 }
 
-static int spool_content(struct oci_tar *t, struct oci_spool *sp, struct err *e)
+static int spool_content(struct oci_tar *t, struct oci_spool *sp, uint64_t size, struct err *e)
 {
-	static const char zeros[4096];
 	const void *p;
 	size_t n;
 	uint64_t off;
@@ -112,15 +141,15 @@ static int spool_content(struct oci_tar *t, struct oci_spool *sp, struct err *e)
 	while ((r = oci_tar_data(t, &p, &n, &off, e)) > 0) {
 		if (off < sp->size)
 			return err_set(e, -EBADMSG, "its parts are out of order");
-		while (sp->size < off) { /* an archive written with holes */
-			r = oci_spool_write(sp, zeros, MIN_OF(off - sp->size, sizeof(zeros)), e);
-			if (r < 0)
-				return r;
-		}
+		/* Filling holes in, a few bytes of archive could fill the disk. */
+		if (off > sp->size || n > size - sp->size)
+			return err_set(e, -EBADMSG, "it is a sparse file, which image archives do not have");
 		r = oci_spool_write(sp, p, n, e);
 		if (r < 0)
 			return r;
 	}
+	if (r == 0 && sp->size != size)
+		return err_set(e, -EBADMSG, "it is shorter than it says");
 	return r < 0 ? r : oci_spool_finish(sp, e);
 }
 
@@ -138,13 +167,13 @@ static int read_blob(
 		if (fd < 0 && fd != -ENOENT)
 			return fd;
 	}
-	int r = oci_spool_new(a->store, true, named ? it->digest : NULL, &it->spool, e);
+	int r = oci_store_room(a->store, size, e);
 	if (r == 0)
-		r = spool_content(t, it->spool, e);
+		r = oci_spool_new(a->store, true, named ? it->digest : NULL, &it->spool, e);
+	if (r == 0)
+		r = spool_content(t, it->spool, size, e);
 	if (r < 0)
 		return r;
-	if (it->spool->size != size)
-		return err_set(e, -EBADMSG, "it is shorter than it says");
 	if (named && strcmp(it->digest, it->spool->digest) != 0)
 		return err_set(e, -EBADMSG, "its content has digest %s", it->spool->digest);
 	oci_digest_copy(it->digest, it->spool->digest);
@@ -162,9 +191,23 @@ static int read_link(struct oci_archive *a, const char *name, const char *target
 		return 0; /* leads nowhere, and is reported missing if something needs it */
 	struct oci_item *it = add_item(a, name, e);
 	if (!it)
-		return -ENOMEM;
+		return -E2BIG;
+	int r = charge_text(a, clean, e);
+	if (r < 0)
+		return r;
 	it->alias = strdup(clean);
 	return it->alias ? 0 : err_oom(e);
+}
+
+static int charge_size(struct oci_archive *a, uint64_t size, struct err *e)
+{
+	uint64_t max = a->store->unpacked_max;
+
+	if (size > max - a->size)
+		return err_set(e, -EFBIG, "with its %llu bytes the archive's content is larger than %llu MiB",
+			(unsigned long long)size, (unsigned long long)(max >> 20));
+	a->size += size;
+	return 0;
 }
 
 static int read_entry(struct oci_archive *a, struct oci_tar *t, struct archive_entry *en, struct err *e)
@@ -184,11 +227,13 @@ static int read_entry(struct oci_archive *a, struct oci_tar *t, struct archive_e
 	int64_t size = lib->archive_entry_size(en);
 	if (lib->archive_entry_filetype(en) != AE_IFREG || is_legacy(name) || size < 0)
 		return 0;
-	struct oci_item *it = add_item(a, name, e);
+	struct oci_item *it = is_document(name) ? document_item(a, name, e) : add_item(a, name, e);
 	if (!it)
-		return -ENOMEM;
-	int r = is_document(name) ? read_document(t, it, (uint64_t)size, e)
-				  : read_blob(a, t, it, (uint64_t)size, e);
+		return -E2BIG;
+	int r = charge_size(a, (uint64_t)size, e);
+	if (r == 0)
+		r = is_document(name) ? read_document(t, it, (uint64_t)size, e)
+				      : read_blob(a, t, it, (uint64_t)size, e);
 	if (r < 0)
 		err_wrap(e, "archive entry \"%.200s\"", name);
 	return r;
@@ -236,7 +281,7 @@ int oci_archive_read(
 
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		rd.total = (uint64_t)st.st_size;
-	int r = oci_stream_new("the archive", &src, NULL, 2 * OCI_UNPACKED_MAX, &stream, e);
+	int r = oci_stream_new("the archive", &src, NULL, 2 * s->unpacked_max, &stream, e);
 	if (r == 0)
 		r = oci_tar_open(&t, stream, e);
 	if (r < 0)
@@ -256,6 +301,20 @@ int oci_archive_read(
 	return 0;
 }
 
+struct oci_item *oci_archive_find(struct oci_archive *a, const char *name)
+{
+	size_t lo = 0, hi = a->n;
+
+	while (lo < hi) { /* the first that is not less: of equal names the one that counts */
+		size_t mid = lo + (hi - lo) / 2;
+		if (strcmp(a->items[mid].name, name) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < a->n && strcmp(a->items[lo].name, name) == 0 ? &a->items[lo] : NULL;
+}
+
 struct oci_item *oci_archive_get(struct oci_archive *a, const char *name)
 {
 	char clean[OCI_TREE_PATH_MAX];
@@ -264,19 +323,10 @@ struct oci_item *oci_archive_get(struct oci_archive *a, const char *name)
 		return NULL;
 	name = clean;
 	for (int hops = 0; hops <= OCI_ARCHIVE_ALIASES_MAX; hops++) {
-		size_t lo = 0, hi = a->n;
-		while (lo < hi) { /* the first that is not less: of equal names the one that counts */
-			size_t mid = lo + (hi - lo) / 2;
-			if (strcmp(a->items[mid].name, name) < 0)
-				lo = mid + 1;
-			else
-				hi = mid;
-		}
-		if (lo == a->n || strcmp(a->items[lo].name, name) != 0)
-			return NULL;
-		if (!a->items[lo].alias)
-			return &a->items[lo];
-		name = a->items[lo].alias;
+		struct oci_item *it = oci_archive_find(a, name);
+		if (!it || !it->alias)
+			return it;
+		name = it->alias;
 	}
 	return NULL;
 }

@@ -41,7 +41,9 @@ bool oci_digest_valid(const char *s)
 
 const char *oci_digest_hex(const char *digest)
 {
-	return strchr(digest, ':') + 1;
+	const char *colon = strchr(digest, ':');
+
+	return colon ? colon + 1 : "";
 }
 
 const char *oci_digest_alg(const char *digest)
@@ -112,5 +114,5 @@ int oci_digest_of(const void *data, size_t n, char ret[OCI_DIGEST_MAX], struct e
 		return r;
 	oci_hash_update(h, data, n);
 	oci_hash_final(h, ret);
-	return 0;
+	return *ret ? 0 : err_set(e, -EIO, "cannot compute a digest");
 }

@@ -13,7 +13,7 @@
 
 /* Whether s is a digest of an algorithm we know, in canonical form. Then it is safe as a file name. */
 bool oci_digest_valid(const char *s);
-/* The hex part of a valid digest. */
+/* The hex part of a valid digest; of an empty text nothing. */
 const char *oci_digest_hex(const char *digest);
 /* "sha256" or "sha512" of a valid digest. */
 const char *oci_digest_alg(const char *digest);

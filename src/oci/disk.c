@@ -14,6 +14,7 @@ struct build {
 	const struct oci_progress *progress;
 	struct oci_stream *stream; /* of the present layer */
 	uint64_t done, total;	   /* bytes of blobs */
+	uint64_t unpacked, unpacked_max; /* bytes of all layers, uncompressed */
 };
 
 static void disk_name(const char *chain, char ret[DISK_NAME_SIZE])
@@ -60,19 +61,23 @@ static int apply(struct build *b, struct oci_erofs *w, const struct oci_layer *l
 	CLEANUP(oci_stream_freep) struct oci_stream *stream = NULL;
 	struct oci_source src;
 	char diff_id[OCI_DIGEST_MAX] = "";
-	/* The blob's own digest is checked where it comes from: no need to hash the same bytes twice. */
-	bool plain = strcmp(l->blob, l->diff_id) == 0;
+	/* Only what is known to be just these bytes need not be hashed again. */
+	bool plain = l->verified && strcmp(l->verified, l->diff_id) == 0;
 
 	int r = l->open(l->data, index, &src, e);
 	if (r == 0)
 		r = oci_stream_new(
-			"its content", &src, plain ? NULL : l->diff_id, OCI_UNPACKED_MAX, &stream, e);
+			"its content", &src, plain ? NULL : l->diff_id, b->unpacked_max - b->unpacked, &stream, e);
 	if (r < 0)
 		return r;
 	b->stream = stream;
 	r = oci_layer_apply(w, stream, on_block, b, e);
+	if (oci_stream_bytes_out(stream) > b->unpacked_max - b->unpacked)
+		return err_set(e, -EFBIG, "with it the image is larger than %llu MiB unpacked",
+			(unsigned long long)(b->unpacked_max >> 20));
 	if (r < 0)
 		return r;
+	b->unpacked += oci_stream_bytes_out(stream);
 	if (!plain)
 		oci_stream_digest(stream, diff_id);
 	if (plain ? oci_stream_compression(stream) != OCI_PLAIN : strcmp(diff_id, l->diff_id) != 0)
@@ -90,6 +95,7 @@ static int write_image(struct oci_spool *sp, const char *chain, const struct oci
 	uint8_t uuid[16];
 
 	int r = oci_erofs_init(&w, sp->fd, e);
+	w.content_max = b->unpacked_max;
 	if (r == 0)
 		r = oci_tree_new(&ops, &tree, e);
 	if (r < 0)
@@ -116,7 +122,7 @@ int oci_disk_build(struct oci_store *s, const char *chain, const struct oci_laye
 	const struct oci_progress *p, uint64_t *ret_size, struct err *e)
 {
 	CLEANUP(oci_spool_freep) struct oci_spool *sp = NULL;
-	struct build b = {.progress = p};
+	struct build b = {.progress = p, .unpacked_max = s->unpacked_max};
 	char name[DISK_NAME_SIZE];
 
 	for (size_t i = 0; i < n; i++)

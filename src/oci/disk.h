@@ -7,6 +7,7 @@
 
 struct oci_layer {
 	const char *blob, *diff_id; /* digests */
+	const char *verified;	    /* digest that the content was just found to have; NULL: unknown */
 	uint64_t size;		    /* bytes of the blob, for progress; 0 if unknown */
 	/* Opens the blob's content, already verified or verified while it is read. Called in order, once
 	 * each. */

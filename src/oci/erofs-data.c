@@ -82,7 +82,7 @@ int oci_writer_put(struct oci_writer *w, uint64_t off, const void *data, size_t 
 
 int oci_erofs_init(struct oci_erofs *w, int fd, struct err *e)
 {
-	*w = (struct oci_erofs){.fd = fd, .next_block = 1};
+	*w = (struct oci_erofs){.fd = fd, .next_block = 1, .content_max = UINT64_MAX};
 	return oci_writer_init(&w->w, fd, e);
 }
 
@@ -121,7 +121,7 @@ int oci_erofs_file_begin(struct oci_erofs *w, struct oci_inode *i, uint64_t size
 	while (n_chunks(i) > OCI_CHUNKS_MAX)
 		i->chunk_bits++;
 	w->cur = i;
-	w->pos = 0;
+	w->pos = w->charged = 0;
 	w->start = w->next_block;
 	w->live_bytes += size;
 	if (size > 0 && size <= OCI_INLINE_MAX && w->inline_bytes + size <= OCI_INLINE_BUDGET) {
@@ -185,6 +185,19 @@ static int write_sparse(struct oci_erofs *w, uint64_t off, const uint8_t *data, 
 	return 0;
 }
 
+static int charge_content(struct oci_erofs *w, uint64_t off, size_t n, struct err *e)
+{
+	uint64_t first = off >> EROFS_BLOCK_BITS, end = blocks_of(off + n);
+
+	first = first < w->charged ? w->charged : first;
+	w->charged = end;
+	w->content += (end - first) << EROFS_BLOCK_BITS;
+	if (w->content > w->content_max)
+		return err_set(e, -EFBIG, "image content is larger than %llu MiB",
+			(unsigned long long)(w->content_max >> 20));
+	return 0;
+}
+
 int oci_erofs_file_write(struct oci_erofs *w, uint64_t off, const void *data, size_t n, struct err *e)
 {
 	struct oci_inode *i = w->cur;
@@ -197,7 +210,8 @@ int oci_erofs_file_write(struct oci_erofs *w, uint64_t off, const void *data, si
 	if (i->data) {
 		memcpy(i->data + off, data, n);
 	} else {
-		if (!i->map && off - w->pos >= chunk_size(i))
+		r = charge_content(w, off, n, e);
+		if (r == 0 && !i->map && off - w->pos >= chunk_size(i))
 			r = become_sparse(w, e);
 		if (r == 0 && i->map)
 			r = write_sparse(w, off, data, n, e);

@@ -49,9 +49,13 @@ struct oci_erofs {
 	struct oci_writer w;
 	uint64_t next_block, inline_bytes;
 	uint64_t live_bytes; /* of content that has a name */
+	/* Bytes of blocks that content was written to, and how many are allowed. Holes cost nothing, but in a
+	 * sparse file each byte between two holes takes a block. */
+	uint64_t content, content_max;
 	/* the file being written */
 	struct oci_inode *cur;
 	uint64_t start, pos; /* first block; next byte expected */
+	uint64_t charged;    /* blocks of it, from its start, that are in content or holes */
 };
 
 /* fd: an empty regular file, readable and writable. The tree's discards must go to oci_erofs_discard. */

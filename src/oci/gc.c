@@ -9,14 +9,15 @@
 #include "base/log.h"
 #include "store.h"
 
+/* A removed image that nobody holds any more. */
+#define DOOMED \
+	"doomed AND digest NOT IN (SELECT manifest FROM image_refs UNION SELECT manifest FROM image_names)"
+
 /* Rows that nothing leads to: removed images whose last holder is gone, and disks without an image. */
 static int delete_rows(struct oci_store *s, struct err *e)
 {
-	static const char doomed[] =
-		"DELETE FROM image_manifests WHERE doomed AND digest NOT IN"
-		" (SELECT manifest FROM image_refs UNION SELECT manifest FROM image_names)";
 	static const char *const statements[] = {
-		doomed,
+		"DELETE FROM image_manifests WHERE " DOOMED,
 		"DELETE FROM image_blobs WHERE manifest NOT IN (SELECT digest FROM image_manifests)",
 		"DELETE FROM image_disks WHERE chain NOT IN (SELECT chain FROM image_manifests)",
 	};
@@ -84,4 +85,18 @@ int oci_store_gc(struct oci_store *s, struct err *e)
 	if (r == 0)
 		r = sweep(s, s->disks_fd, disks, ".img", e);
 	return r;
+}
+
+int oci_store_gc_if_due(struct oci_store *s, struct err *e)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
+	int r = state_prepare(s->st, &st, e, "SELECT 1 FROM image_manifests WHERE " DOOMED " LIMIT 1", "");
+
+	if (r == 0)
+		r = state_step(s->st, st, e);
+	if (r <= 0)
+		return r;
+	stmt_done(&st);
+	st = NULL;
+	return oci_store_gc(s, e);
 }

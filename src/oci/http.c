@@ -49,7 +49,7 @@ static LIB_DEFINE(libcurl, LIBCURL_FUNCTIONS, "libcurl.so.4")
 	bool attached;
 	char curl_error[CURL_ERROR_SIZE];
 	/* the request */
-	char *url; /* after redirects */
+	char *url, *first_url; /* after redirects, before */
 	char *authorization, *accept;
 	struct curl_slist *headers;
 	/* the response */
@@ -208,9 +208,10 @@ static void request_done(struct oci_http *h)
 	detach(h);
 	response_done(h);
 	free(h->url);
+	free(h->first_url);
 	free(h->authorization);
 	free(h->accept);
-	h->url = h->authorization = h->accept = NULL;
+	h->url = h->first_url = h->authorization = h->accept = NULL;
 	if (h->headers)
 		h->lib->curl_slist_free_all(h->headers);
 	h->headers = NULL;
@@ -356,18 +357,26 @@ static size_t origin_len(const char *url)
 	return p ? (size_t)(p + 3 - url) + strcspn(p + 3, "/?#") : 0;
 }
 
+static bool same_origin(const char *a, const char *b)
+{
+	return origin_len(a) == origin_len(b) && strncasecmp(a, b, origin_len(a)) == 0;
+}
+
 static int check_url(const struct oci_http *h, const char *url, struct err *e)
 {
-	if (strncasecmp(url, "https://", 8) == 0)
-		return 0;
-	if (strncasecmp(url, "http://", 7) != 0)
+	bool tls = strncasecmp(url, "https://", 8) == 0;
+
+	if (!tls && strncasecmp(url, "http://", 7) != 0)
 		return err_set(e, -EPROTO, "%.200s is no HTTP address", url);
-	CLEANUP_FREE char *authority = strndup(url + 7, strcspn(url + 7, "/?#"));
+	const char *start = url + (tls ? 8 : 7);
+	CLEANUP_FREE char *authority = strndup(start, strcspn(start, "/?#"));
 	if (!authority)
 		return err_oom(e);
+	/* They are not shown either. */
 	if (strchr(authority, '@'))
-		return err_set(e, -EPROTO, "%.200s carries credentials", url);
-	if (!h->opts.plain_ok && !oci_http_is_loopback(authority))
+		return err_set(e, -EPROTO, "an address of %.200s carries credentials",
+			strrchr(authority, '@') + 1);
+	if (!tls && !h->opts.plain_ok && !oci_http_is_loopback(authority))
 		return err_set(e, -EPROTO,
 			"%.200s is not encrypted, and only this machine's own registries may be so", url);
 	return 0;
@@ -391,7 +400,7 @@ static int follow(struct oci_http *h, struct err *e)
 	char *copy = strdup(to);
 	if (!copy)
 		return err_oom(e);
-	if (origin_len(copy) != origin_len(h->url) || strncasecmp(copy, h->url, origin_len(copy)) != 0) {
+	if (!same_origin(copy, h->url)) {
 		free(h->authorization);
 		h->authorization = NULL;
 	}
@@ -420,8 +429,12 @@ static int send_and_follow(struct oci_http *h, struct err *e)
 			continue;
 		if (failed)
 			return transfer_error(h, e);
-		if (!is_redirect(h->resp.status))
+		if (!is_redirect(h->resp.status)) {
+			h->resp.elsewhere = !same_origin(h->url, h->first_url);
+			if (h->resp.elsewhere)
+				oci_challenge_done(&h->resp.challenge);
 			return 0;
+		}
 		if (++hops > OCI_HTTP_REDIRECTS_MAX)
 			return err_set(e, -ELOOP, "%.200s: too many redirects", h->url);
 		r = follow(h, e);
@@ -441,9 +454,10 @@ int oci_http_get(struct oci_http *h, const struct oci_http_request *rq, struct e
 	if (r < 0)
 		return r;
 	h->url = strdup(rq->url);
+	h->first_url = strdup(rq->url);
 	h->authorization = str_dup(rq->authorization);
 	h->accept = str_dup(rq->accept);
-	if (!h->url || (rq->authorization && !h->authorization) || (rq->accept && !h->accept))
+	if (!h->url || !h->first_url || (rq->authorization && !h->authorization) || (rq->accept && !h->accept))
 		return err_oom(e);
 	return send_and_follow(h, e);
 }

@@ -7,7 +7,8 @@
  * registry through digest, decompression and tar into the disk without a thread or a buffer of its own.
  *
  * Redirects are followed here and not by libcurl: the Authorization header goes only to the scheme, host and
- * port that it is meant for, and never is HTTPS left for HTTP.
+ * port that it is meant for, and never is HTTPS left for HTTP. Nor is a challenge taken from anybody else: it
+ * would say where the credentials are to be sent.
  *
  * What fails on the way there (connection, 5xx, 429) is tried again a few times with growing pauses; a body
  * that breaks off is resumed with a Range request. Whether the result is right the caller's digest says.
@@ -46,6 +47,7 @@ struct oci_http_response {
 	char *content_type;		/* NULL when absent */
 	char *docker_digest;		/* Docker-Content-Digest, NULL when absent */
 	struct oci_challenge challenge; /* with status 401 */
+	bool elsewhere;			/* a redirect led away from the origin that was asked */
 };
 
 /*

@@ -10,7 +10,11 @@
  * It comes as a stream, and the documents that say what is what may come last. So every file is spooled into
  * the store's tmp/ folder while it is hashed (archive-read.c), and only then are the images put together
  * (archive-load.c), their disks built and everything entered. Entries' names are keys to look up, never
- * paths.
+ * paths. Links are followed for docker save's names only: a blob is what stands under its own name, verified.
+ *
+ * Nothing need refer to an entry, so what all of them may take is bounded as they are read: bytes by the
+ * store's limit and the room there is, and no holes are filled in; of documents with one name only the last is
+ * kept.
  */
 #ifndef OCI_ARCHIVE_H
 #define OCI_ARCHIVE_H
@@ -18,7 +22,9 @@
 #include "store.h"
 
 #define OCI_ARCHIVE_ENTRIES_MAX 65536
-#define OCI_ARCHIVE_ALIASES_MAX 8 /* links followed from one name to its content */
+#define OCI_ARCHIVE_DOCUMENTS	3 /* names that documents have */
+#define OCI_ARCHIVE_ALIASES_MAX 8	    /* links followed from one name to its content */
+#define OCI_ARCHIVE_TEXT_MAX	(16u << 20) /* bytes of all names and of what links name */
 
 struct oci_item {
 	char *name;
@@ -26,7 +32,7 @@ struct oci_item {
 	char *doc;   /* content of a document, NUL-terminated */
 	size_t doc_len;
 	struct oci_spool *spool; /* NULL if the store has the content already */
-	char digest[OCI_DIGEST_MAX];
+	char digest[OCI_DIGEST_MAX]; /* of the content, verified; empty for links and documents */
 	uint64_t size;
 	size_t order;
 };
@@ -34,13 +40,18 @@ struct oci_item {
 struct oci_archive {
 	struct oci_store *store;
 	struct oci_item *items; /* sorted by name */
-	size_t n, cap;
+	size_t n, cap, read; /* read: entries so far, replaced ones too */
+	size_t text_len;     /* bytes of all names */
+	uint64_t size;	     /* bytes of all entries, as they say */
+	size_t documents[OCI_ARCHIVE_DOCUMENTS], n_documents; /* items, before they are sorted */
 };
 
 /* Reads everything. progress may be NULL. */
 int oci_archive_read(
 	struct oci_store *s, int fd, const struct oci_progress *p, struct oci_archive *ret, struct err *e);
 void oci_archive_done(struct oci_archive *a);
+/* By name, as it stands; NULL if missing. */
+struct oci_item *oci_archive_find(struct oci_archive *a, const char *name);
 /* By name, through links; NULL if missing. */
 struct oci_item *oci_archive_get(struct oci_archive *a, const char *name);
 /* Content of a small item, malloc'd with a NUL behind. what names it in errors. */

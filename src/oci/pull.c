@@ -92,7 +92,9 @@ static int fetch(struct pull *p, const struct oci_desc *d, struct oci_spool **re
 	CLEANUP_FREE uint8_t *buf = malloc(OCI_STREAM_BLOCK);
 	ssize_t n;
 
-	int r = buf ? oci_spool_new(p->s, true, d->digest, &sp, e) : err_oom(e);
+	int r = buf ? oci_store_room(p->s, d->size, e) : err_oom(e);
+	if (r == 0)
+		r = oci_spool_new(p->s, true, d->digest, &sp, e);
 	if (r == 0)
 		r = oci_registry_blob(p->reg, d->digest, e);
 	if (r < 0)
@@ -211,7 +213,9 @@ static int open_layer(void *data, size_t index, struct oci_source *ret, struct e
 	int r = find_copy(p, index, e);
 
 	if (r == 0) {
-		r = oci_spool_new(p->s, true, p->m.layers[index].digest, &p->layers[index], e);
+		r = oci_store_room(p->s, p->m.layers[index].size, e);
+		if (r == 0)
+			r = oci_spool_new(p->s, true, p->m.layers[index].digest, &p->layers[index], e);
 		if (r == 0)
 			r = oci_registry_blob(p->reg, p->m.layers[index].digest, e);
 	}
@@ -240,8 +244,12 @@ static int close_layer(void *data, size_t index, struct err *e)
 
 static int get_layers(struct pull *p, struct err *e)
 {
+	/* The sum is known to fit. */
 	for (size_t i = 0; i < p->m.n_layers; i++)
 		p->total += p->m.layers[i].size;
+	if (p->total > p->s->unpacked_max)
+		return err_set(e, -EFBIG, "its layers have %llu bytes, and at most %llu MiB are supported",
+			(unsigned long long)p->total, (unsigned long long)(p->s->unpacked_max >> 20));
 	int r = oci_disk_find(p->s, p->entry.chain, &p->entry.disk_size, e);
 	if (r == 0) { /* the disk is there; what is missing of its layers is still wanted */
 		for (size_t i = 0; i < p->m.n_layers; i++) {

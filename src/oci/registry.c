@@ -200,6 +200,9 @@ static int get(struct oci_registry *r, const char *what, const char *name, const
 		const struct oci_http_response *resp = oci_http_response(r->http);
 		if (resp->status == 200)
 			return 0;
+		if (resp->status == 401 && resp->elsewhere)
+			return err_set(e, -EACCES, "%s redirected to a server that refused access",
+				r->ref->domain);
 		if (resp->status == 401 && !again) {
 			rc = authenticate(r, e);
 			if (rc < 0)
@@ -237,6 +240,8 @@ int oci_registry_manifest(struct oci_registry *r, const char *tag_or_digest, cha
 		return rc;
 	oci_hash_update(hash, body, n);
 	oci_hash_final(hash, ret_digest);
+	if (!*ret_digest)
+		return err_set(e, -EIO, "cannot compute a digest");
 	const struct oci_http_response *resp = oci_http_response(r->http);
 	const char *expect = by_digest ? tag_or_digest : resp->docker_digest;
 	if (expect && strncmp(expect, "sha256:", 7) == strncmp(ret_digest, "sha256:", 7) &&

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -71,6 +72,7 @@ int oci_store_open(struct state *st, struct oci_store **ret, struct err *e)
 	if (!s)
 		return err_oom(e);
 	s->st = st;
+	s->unpacked_max = OCI_UNPACKED_MAX;
 	s->images_fd = s->tmp_fd = s->disks_fd = s->sha256_fd = s->sha512_fd = -1;
 	int r = open_dirs(s, e);
 	if (r == 0)
@@ -137,6 +139,16 @@ int oci_store_lock(struct oci_store *s, enum oci_lock kind, int *ret, struct err
 
 /* ---- files in the making ---- */
 
+int oci_store_room(struct oci_store *s, uint64_t bytes, struct err *e)
+{
+	struct statvfs v;
+
+	/* What cannot be told now shows when writing. */
+	if (fstatvfs(s->tmp_fd, &v) < 0 || !v.f_blocks || !v.f_frsize || bytes / v.f_frsize <= v.f_bavail)
+		return 0;
+	return oci_write_error(-ENOSPC, e);
+}
+
 int oci_spool_new(
 	struct oci_store *s, bool hash, const char *hash_like, struct oci_spool **ret, struct err *e)
 {
@@ -177,8 +189,11 @@ int oci_spool_write(struct oci_spool *sp, const void *data, size_t n, struct err
 
 int oci_spool_finish(struct oci_spool *sp, struct err *e)
 {
-	if (sp->hash)
+	if (sp->hash) {
 		oci_hash_final(sp->hash, sp->digest);
+		if (!*sp->digest)
+			return err_set(e, -EIO, "cannot compute a digest");
+	}
 	/* Writing back starts now, so that the sync before the rename finds little left to do. */
 	(void)sync_file_range(sp->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	if (lseek(sp->fd, 0, SEEK_SET) < 0)

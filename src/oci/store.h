@@ -27,11 +27,12 @@
 #include "oci/oci.h"
 #include "stream.h"
 
-#define OCI_UNPACKED_MAX (64ull << 30) /* bytes of one layer, uncompressed; of one archive twice that */
+#define OCI_UNPACKED_MAX (64ull << 30) /* bytes of an image's layers, uncompressed; of an archive's entries */
 
 struct oci_store {
 	struct state *st;
 	int images_fd, tmp_fd, disks_fd, sha256_fd, sha512_fd;
+	uint64_t unpacked_max; /* OCI_UNPACKED_MAX; tests lower it */
 };
 
 enum oci_lock { OCI_LOCK_ADD, OCI_LOCK_DELETE };
@@ -42,6 +43,9 @@ enum oci_lock { OCI_LOCK_ADD, OCI_LOCK_DELETE };
 int oci_store_lock(struct oci_store *s, enum oci_lock kind, int *ret, struct err *e);
 /* Empties tmp/. Needs the lock for deleting. */
 void oci_store_clean_tmp(struct oci_store *s);
+
+/* -ENOSPC if so many bytes more do not fit, so that a large file is refused before it fills the disk. */
+int oci_store_room(struct oci_store *s, uint64_t bytes, struct err *e);
 
 /* A file in tmp/ that becomes a blob or a disk, or nothing. */
 struct oci_spool {

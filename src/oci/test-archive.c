@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <sys/mman.h>
 
+#include "image-archive.h"
 #include "test-home.h"
 #include "test-images.h"
 
@@ -246,6 +247,216 @@ static void test_wrong_diff_id(void **state)
 	made_done(&n);
 }
 
+/* Whether the disk of image x:1 has this text in it. */
+static bool disk_has(struct home *h, const char *text)
+{
+	struct oci_image *i;
+	char *path, *disk;
+	size_t n;
+
+	assert_int_equal(oci_image_find(h->s, "x:1", &i, NULL), 0);
+	assert_int_equal(oci_image_disk(h->s, i, NULL, &path, NULL), 0);
+	assert_int_equal(io_read_file_at(AT_FDCWD, path, 1 << 20, &disk, &n), 0);
+	bool found = memmem(disk, n, text, strlen(text));
+	free(disk);
+	free(path);
+	oci_image_free(i);
+	return found;
+}
+
+/* A blob's name that is a link to another blob would put that under the first one's digest. */
+static void test_blob_links(void **state)
+{
+	struct home *h = *state;
+	struct made_image m, other;
+	struct told t;
+	char name[128], target[128], relative[128];
+
+	made_init(&m, host_arch(), (const char *const[]){"honest content"}, 1);
+	made_init(&other, host_arch(), (const char *const[]){"HOSTILE CONTENT"}, 1);
+	assert_int_equal(m.layers[0].len, other.layers[0].len);
+	const char *const links[][2] = {{m.diff_ids[0], other.diff_ids[0]},
+		{m.config_digest, other.config_digest}, {m.manifest_digest, other.manifest_digest}};
+	for (size_t i = 0; i < ARRAY_LEN(links); i++)
+		for (int symbolic = 0; symbolic < 2; symbolic++) {
+			struct buf b = {0};
+			/* The link comes after the blob it hides, which leaves only the link. */
+			put_oci(&b, &m, HOST_NAME, true, -1);
+			put_blob(&b, other.diff_ids[0], buf_data(&other.layers[0]), other.layers[0].len);
+			put_blob(&b, other.config_digest, other.config, strlen(other.config));
+			put_blob(&b, other.manifest_digest, other.manifest, strlen(other.manifest));
+			snprintf(name, sizeof(name), "blobs/sha256/%s", hex(links[i][0]));
+			snprintf(target, sizeof(target), "blobs/sha256/%s", hex(links[i][1]));
+			snprintf(relative, sizeof(relative), "./%s", hex(links[i][1]));
+			tar_put(&b, &(struct tar_entry){.name = name,
+					    .type = symbolic ? '2' : '1',
+					    .link = symbolic ? relative : target});
+			tar_end(&b);
+			assert_refused(h, &b, "is a link in the archive");
+		}
+	/* to a document, which has no digest */
+	struct buf b = {0};
+	put_oci(&b, &m, HOST_NAME, true, -1);
+	snprintf(name, sizeof(name), "blobs/sha256/%s", hex(m.config_digest));
+	tar_put(&b, &(struct tar_entry){.name = name, .type = '2', .link = "../../index.json"});
+	tar_end(&b);
+	assert_refused(h, &b, "is a link in the archive");
+	/* An honest image of the same layers is what it should be. */
+	put_oci(&b, &m, HOST_NAME, true, -1);
+	assert_loaded(h, &b, &t);
+	assert_true(disk_has(h, "honest content"));
+	assert_false(disk_has(h, "HOSTILE CONTENT"));
+	made_done(&m);
+	made_done(&other);
+}
+
+/* In docker save's layout names are no digests: what a link leads to still has to fit the diff ID. */
+static void test_docker_links(void **state)
+{
+	struct home *h = *state;
+	struct made_image m, other;
+	struct told t;
+	char name[128];
+
+	made_init(&m, host_arch(), (const char *const[]){"honest content"}, 1);
+	made_init(&other, host_arch(), (const char *const[]){"HOSTILE CONTENT"}, 1);
+	char *list = str_printf("[{\"Config\":\"c\",\"RepoTags\":[\"x:1\"],\"Layers\":[\"blobs/sha256/%s\"]}]",
+		hex(m.diff_ids[0]));
+	for (int hostile = 1; hostile >= 0; hostile--) {
+		const struct made_image *from = hostile ? &other : &m;
+		struct buf b = {0};
+		tar_file(&b, "c", m.config, strlen(m.config));
+		tar_file(&b, "l", buf_data((struct buf *)&from->layers[0]), from->layers[0].len);
+		snprintf(name, sizeof(name), "blobs/sha256/%s", hex(m.diff_ids[0]));
+		tar_put(&b, &(struct tar_entry){.name = name, .type = '1', .link = "l"});
+		tar_text(&b, "manifest.json", list);
+		if (hostile) {
+			tar_end(&b);
+			assert_refused(h, &b, "does not match the diff ID");
+		} else {
+			assert_loaded(h, &b, &t);
+		}
+	}
+	assert_true(disk_has(h, "honest content"));
+	free(list);
+	made_done(&m);
+	made_done(&other);
+}
+
+/* GNU's sparse format 1.0: 512 bytes of content at an offset. */
+static void put_sparse(struct buf *b, const char *name, uint64_t at, uint64_t size)
+{
+	static char body[1024];
+	char text[32];
+
+	memset(body, 0, 512);
+	memset(body + 512, 's', 512);
+	assert_true(snprintf(body, 512, "2\n%llu\n512\n%llu\n0\n", (unsigned long long)at,
+			    (unsigned long long)size) < 512);
+	tar_pax("GNU.sparse.major", "1", 1);
+	tar_pax("GNU.sparse.minor", "0", 1);
+	tar_pax("GNU.sparse.name", name, strlen(name));
+	int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)size);
+	tar_pax("GNU.sparse.realsize", text, (size_t)n);
+	tar_file(b, "GNUSparseFile.0/x", body, sizeof(body));
+}
+
+/* A few bytes of archive never become many on the disk. */
+static void test_sparse_entries(void **state)
+{
+	static const uint64_t cases[][2] = {{4096, 1 << 20}, {0, 1 << 20}, {1 << 30, (1 << 30) + 512}};
+	struct home *h = *state;
+	struct made_image m;
+	char name[128];
+
+	made_init(&m, host_arch(), (const char *const[]){"one"}, 1);
+	snprintf(name, sizeof(name), "blobs/sha256/%s", hex(m.diff_ids[0]));
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		for (int named = 0; named < 2; named++) {
+			struct buf b = {0};
+			put_sparse(&b, named ? name : "nobody/wants/this", cases[i][0], cases[i][1]);
+			put_oci(&b, &m, HOST_NAME, true, -1);
+			tar_end(&b);
+			assert_refused(h, &b, cases[i][0] ? "it is a sparse file" : "it is shorter");
+		}
+	made_done(&m);
+}
+
+/* What all entries may take, needed or not. */
+static void test_archive_limits(void **state)
+{
+	static char data[5000], path[4000];
+	struct home *h = *state;
+	struct made_image m;
+	struct buf b = {0};
+	struct told t;
+
+	made_init(&m, host_arch(), (const char *const[]){"one"}, 1);
+	/* one that says more than any may have is refused before its content comes */
+	tar_pax("size", "99999999999999", 14);
+	tar_file(&b, "huge", data, 0);
+	assert_refused(h, &b, "archive entry \"huge\": with its 99999999999999 bytes the archive's content is "
+			      "larger than 65536 MiB");
+	/* less than that, and still more than there is room for */
+	h->s->unpacked_max = 1ull << 60;
+	tar_pax("size", "999999999999999999", 18);
+	tar_file(&b, "huge", data, 0);
+	assert_refused(h, &b, "No space left on device");
+	h->s->unpacked_max = 16 << 10;
+	for (int n = 0; n < 2; n++) {
+		for (int i = 0; i < 2 + n; i++)
+			tar_file(&b, "unwanted", data, sizeof(data));
+		put_oci(&b, &m, HOST_NAME, true, -1);
+		tar_end(&b);
+		if (n)
+			assert_refused(h, &b, "the archive's content is larger than");
+		else
+			assert_int_equal(load(h, &b, &t, NULL), 0);
+		if (!n)
+			assert_int_equal(oci_image_remove(h->s, "x:1", true, NULL, NULL, NULL), 0);
+	}
+	memset(path, 'n', sizeof(path));
+	for (int i = 0; i < 4300; i++) {
+		tar_pax("path", path, sizeof(path));
+		tar_put(&b, &(struct tar_entry){.name = "n", .type = i % 2 ? '2' : '0', .link = "x"});
+	}
+	tar_end(&b);
+	h->s->unpacked_max = OCI_UNPACKED_MAX;
+	assert_refused(h, &b, "the names in the archive are longer than 16 MiB");
+	made_done(&m);
+}
+
+/* Only the last of several documents of one name is kept, and it counts. */
+static void test_repeated_documents(void **state)
+{
+	struct home *h = *state;
+	CLEANUP(oci_archive_done) struct oci_archive a = {0};
+	struct buf b = {0};
+	struct err e = {0};
+	char text[32];
+	int fd = memfd_create("archive", MFD_CLOEXEC);
+
+	for (int i = 0; i < 50; i++) {
+		snprintf(text, sizeof(text), "[%d]", i);
+		tar_text(&b, i % 2 ? "./manifest.json" : "manifest.json", text);
+		tar_text(&b, "index.json", text);
+		tar_text(&b, "oci-layout", text);
+	}
+	tar_put(&b, &(struct tar_entry){.name = "index.json", .type = '2', .link = "oci-layout"});
+	tar_put(&b, &(struct tar_entry){.name = "manifest.json", .type = '2', .link = "nowhere"});
+	tar_text(&b, "manifest.json", "[\"last\"]");
+	tar_end(&b);
+	assert_int_equal(io_write_full(fd, buf_data(&b), b.len), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	assert_int_equal(oci_archive_read(h->s, fd, NULL, &a, &e), 0);
+	assert_int_equal(a.n, 5);
+	assert_string_equal(oci_archive_get(&a, "index.json")->doc, "[49]");
+	assert_string_equal(oci_archive_find(&a, "index.json")->alias, "oci-layout");
+	assert_string_equal(oci_archive_get(&a, "manifest.json")->doc, "[\"last\"]");
+	close(fd);
+	buf_done(&b);
+}
+
 #define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, home_setup, home_teardown)
 
 int main(void)
@@ -257,6 +468,11 @@ int main(void)
 		STORE_TEST(test_both_layouts),
 		STORE_TEST(test_refusals),
 		STORE_TEST(test_wrong_diff_id),
+		STORE_TEST(test_blob_links),
+		STORE_TEST(test_docker_links),
+		STORE_TEST(test_sparse_entries),
+		STORE_TEST(test_archive_limits),
+		STORE_TEST(test_repeated_documents),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

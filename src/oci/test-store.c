@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <sys/mman.h>
 
+#include "disk.h"
 #include "test-home.h"
 #include "test-images.h"
 
@@ -219,6 +220,147 @@ static void test_holders(void **state)
 	oci_image_free(i);
 }
 
+/* Collecting only if the last holder of a removed image went. */
+static void test_gc_if_due(void **state)
+{
+	struct home *h = *state;
+	char id[OCI_DIGEST_MAX];
+	struct oci_image *i;
+	struct err e = {0};
+
+	assert_int_equal(oci_store_gc_if_due(h->s, &e), 0);
+	put_image(h, "docker.io/library/x:1", "1", id);
+	put_image(h, NULL, "2", NULL);
+	size_t files = home_files(h);
+	assert_int_equal(oci_image_find(h->s, "x:1", &i, &e), 0);
+	assert_int_equal(oci_ref_add(h->st, "box1", i->manifest, &e), 0);
+	assert_int_equal(oci_ref_add(h->st, "box2", i->manifest, &e), 0);
+	assert_int_equal(oci_image_remove(h->s, "x:1", true, NULL, NULL, &e), 0);
+	assert_int_equal(oci_ref_drop(h->st, "box1", &e), 0);
+	assert_int_equal(oci_store_gc_if_due(h->s, &e), 0);
+	assert_int_equal(home_files(h), files);
+	/* Not due: not even what a collection would delete is looked for. */
+	int fd = openat(h->s->tmp_fd, "left-over", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	close(fd);
+	assert_int_equal(oci_store_gc_if_due(h->s, &e), 0);
+	assert_int_equal(home_files(h), files + 1);
+	assert_int_equal(oci_ref_drop(h->st, "box2", &e), 0);
+	assert_int_equal(oci_store_gc_if_due(h->s, &e), 0);
+	assert_int_equal(home_files(h), files / 2);
+	oci_image_free(i);
+}
+
+struct memory {
+	struct buf tar;
+	size_t pos;
+};
+
+static ssize_t read_memory(void *data, void *buf, size_t n, struct err *e)
+{
+	struct memory *m = data;
+
+	n = MIN_OF(n, m->tar.len - m->pos);
+	memcpy(buf, buf_data(&m->tar) + m->pos, n);
+	m->pos += n;
+	return (ssize_t)n;
+}
+
+static int open_memory(void *data, size_t index, struct oci_source *ret, struct err *e)
+{
+	struct memory *m = data;
+
+	m[index].pos = 0;
+	*ret = (struct oci_source){read_memory, &m[index]};
+	return 0;
+}
+
+/* Builds a disk of the layers with this much allowed; its error, or nothing. */
+static const char *build(struct home *h, struct memory *m, size_t n, uint64_t max)
+{
+	static struct err e;
+	struct oci_layer layers[3] = {0};
+	char diff_ids[3][OCI_DIGEST_MAX];
+	uint64_t size;
+
+	e = (struct err){0};
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(oci_digest_of(buf_data(&m[i].tar), m[i].tar.len, diff_ids[i], &e), 0);
+		layers[i] = (struct oci_layer){
+			.blob = diff_ids[i], .diff_id = diff_ids[i], .open = open_memory, .data = m};
+	}
+	h->s->unpacked_max = max;
+	int r = oci_disk_build(h->s, diff_ids[0], layers, n, NULL, &size, &e);
+	h->s->unpacked_max = OCI_UNPACKED_MAX;
+	return r < 0 ? e.msg : "";
+}
+
+/* One budget for all layers of an image, and for the blocks that they take. */
+static void test_layer_budget(void **state)
+{
+	struct memory m[3] = {0};
+	uint64_t total = 0;
+	struct buf map = {0};
+	char text[32];
+
+	for (size_t i = 0; i < ARRAY_LEN(m); i++) {
+		tar_text(&m[i].tar, "f", "text");
+		tar_end(&m[i].tar);
+		total += m[i].tar.len;
+	}
+	assert_string_equal(build(*state, m, 3, total), "");
+	assert_non_null(
+		strstr(build(*state, m, 3, total - 1), "layer 3 of 3 (sha256:"));
+	assert_non_null(
+		strstr(build(*state, m, 3, total - 1), "with it the image is larger than 0 MiB unpacked"));
+	/* 256 single bytes, a block apart: 1 MiB of blocks from a few kilobytes */
+	buf_append(&map, "256\n", 4);
+	for (int i = 0; i < 256; i++)
+		buf_append(&map, text, (size_t)snprintf(text, sizeof(text), "%d\n1\n", i * 8192));
+	tar_pad(&map);
+	for (int i = 0; i < 256; i++)
+		buf_append(&map, "s", 1);
+	buf_done(&m[0].tar);
+	m[0].tar = (struct buf){0};
+	tar_pax("GNU.sparse.major", "1", 1);
+	tar_pax("GNU.sparse.minor", "0", 1);
+	tar_pax("GNU.sparse.name", "sparse", 6);
+	tar_pax("GNU.sparse.realsize", "2097152", 7);
+	tar_file(&m[0].tar, "x", buf_data(&map), map.len);
+	tar_end(&m[0].tar);
+	assert_string_equal(build(*state, m, 1, 1 << 20), "");
+	assert_non_null(strstr(build(*state, m, 1, (1 << 20) - 1), "image content is larger than 0 MiB"));
+	for (size_t i = 0; i < ARRAY_LEN(m); i++)
+		buf_done(&m[i].tar);
+	buf_done(&map);
+}
+
+/* A store's own copy that is damaged makes no disk, though it is as its name says. */
+static void test_damaged_blob(void **state)
+{
+	struct home *h = *state;
+	struct oci_image *i;
+	struct err e = {0};
+	char id[OCI_DIGEST_MAX], layer[OCI_DIGEST_MAX] = "", *path;
+
+	put_image(h, "docker.io/library/x:1", "1", id);
+	assert_int_equal(oci_image_find(h->s, "x:1", &i, &e), 0);
+	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
+	assert_int_equal(
+		state_prepare(h->st, &st, &e, "SELECT digest FROM image_blobs WHERE diff = digest", ""), 0);
+	assert_int_equal(state_step(h->st, st, &e), 1);
+	oci_digest_copy(layer, (const char *)sqlite3_column_text(st, 0));
+	assert_int_equal(fchmodat(h->s->sha256_fd, hex(layer), 0600, 0), 0);
+	int fd = openat(h->s->sha256_fd, hex(layer), O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "X", 1, 512), 1);
+	close(fd);
+	assert_int_equal(oci_image_disk(h->s, i, NULL, &path, &e), 0);
+	assert_int_equal(unlink(path), 0);
+	free(path);
+	assert_int_equal(oci_image_disk(h->s, i, NULL, &path, &e), -EBADMSG);
+	assert_non_null(strstr(e.msg, "does not match the diff ID"));
+	oci_image_free(i);
+}
+
 /* What a process that died left behind. */
 static void test_leftovers(void **state)
 {
@@ -263,6 +405,9 @@ int main(void)
 		STORE_TEST(test_retag),
 		STORE_TEST(test_remove),
 		STORE_TEST(test_holders),
+		STORE_TEST(test_gc_if_due),
+		STORE_TEST(test_layer_budget),
+		STORE_TEST(test_damaged_blob),
 		STORE_TEST(test_leftovers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -248,7 +248,7 @@ static void a_path_that_is_too_long_is_refused_for_that_reason(void **state)
 
 	memcpy(long_path, top, n);
 	for (; n < sizeof(long_path) - 1; n++)
-		long_path[n] = n % 100 ? 'x' : '/';
+		long_path[n] = (n - strlen(top)) % 100 ? 'x' : '/';
 	long_path[n] = '\0';
 	setenv("A3S_HOME", long_path, 1);
 	assert_refused(-ENAMETOOLONG, "File name too long");

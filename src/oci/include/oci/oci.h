@@ -102,5 +102,7 @@ int oci_image_remove(struct oci_store *s, const char *ref, bool force,
  * while a holder needed it goes once the last holder has.
  */
 int oci_store_gc(struct oci_store *s, struct err *e);
+/* The same, after holders went, only if one of them was the last of a removed image: one cheap question. */
+int oci_store_gc_if_due(struct oci_store *s, struct err *e);
 
 #endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * THEORY OF OPERATION
+ *
+ * A box's root has CAP_MKNOD, as in Docker, and could make itself a node for the scratch disk and write to it below
+ * the file system. cgroup v2 has no list of devices: a program decides at each mknod and at each open of a node. Ours
+ * is Docker's default list: any node can be made; /dev/null, zero, full, random, urandom, tty, console, ptmx and
+ * the slaves of devpts can be opened; nothing else. /dev/net/tun is not among them as long as no box is given one.
+ *
+ * It is so short that it is written down as instructions. Each has a name, and jumps say the name of where they go:
+ * an instruction more or less moves no number.
+ *
+ * It is attached without BPF_F_ALLOW_OVERRIDE and BPF_F_ALLOW_MULTI: below the box's cgroup, where a box may make
+ * cgroups of its own, nothing can be put in its place.
+ */
+#include "devices.h"
+
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "base/cleanup.h"
+
+/* Major numbers, see Documentation/admin-guide/devices.txt of Linux. */
+#define MEMORY	  1
+#define TERMINALS 5
+#define PTY_SLAVE 136
+
+enum at {
+	GET_ACCESS,
+	SHIFT_ACCESS,
+	IF_MKNOD,
+	GET_TYPE,
+	MASK_TYPE,
+	IF_BLOCK,
+	GET_MAJOR,
+	GET_MINOR,
+	IF_PTY_SLAVE,
+	IF_TERMINAL,
+	IF_NOT_MEMORY,
+	IF_NULL,
+	IF_ZERO,
+	IF_FULL,
+	IF_RANDOM,
+	IF_URANDOM,
+	DENY,
+	RETURN_0,
+	CHECK_TERMINAL, /* tty, console, ptmx: minors 0 to 2 */
+	ALLOW,
+	RETURN_1,
+};
+
+/* clang-format off */
+#define GET(reg, field) {.code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = (reg), .src_reg = BPF_REG_1, \
+	.off = offsetof(struct bpf_cgroup_dev_ctx, field)}
+#define ALU(op, reg, value) {.code = BPF_ALU64 | BPF_K | (op), .dst_reg = (reg), .imm = (value)}
+#define IF(here, op, reg, value, target) [here] = {.code = BPF_JMP | BPF_K | (op), .dst_reg = (reg), \
+	.off = (target) - (here) - 1, .imm = (value)}
+#define RETURN {.code = BPF_JMP | BPF_EXIT}
+
+/* R0 the answer, R1 the question (struct bpf_cgroup_dev_ctx), R2 access, R3 type, R4 major, R5 minor */
+const struct bpf_insn devices_program[] = {
+	/* access_type is access << 16 | type */
+	[GET_ACCESS] = GET(BPF_REG_2, access_type),
+	[SHIFT_ACCESS] = ALU(BPF_RSH, BPF_REG_2, 16),
+	/* c *:* m, b *:* m: the kernel asks for mknod alone, so that more bits are something else */
+	IF(IF_MKNOD, BPF_JEQ, BPF_REG_2, BPF_DEVCG_ACC_MKNOD, ALLOW),
+	[GET_TYPE] = GET(BPF_REG_3, access_type),
+	[MASK_TYPE] = ALU(BPF_AND, BPF_REG_3, 0xffff),
+	/* no block device, nor what there may be one day */
+	IF(IF_BLOCK, BPF_JNE, BPF_REG_3, BPF_DEVCG_DEV_CHAR, DENY),
+	[GET_MAJOR] = GET(BPF_REG_4, major),
+	[GET_MINOR] = GET(BPF_REG_5, minor),
+	/* c 136:* rwm */
+	IF(IF_PTY_SLAVE, BPF_JEQ, BPF_REG_4, PTY_SLAVE, ALLOW),
+	IF(IF_TERMINAL, BPF_JEQ, BPF_REG_4, TERMINALS, CHECK_TERMINAL),
+	IF(IF_NOT_MEMORY, BPF_JNE, BPF_REG_4, MEMORY, DENY),
+	/* c 1:3, 1:5, 1:7, 1:8, 1:9 rwm */
+	IF(IF_NULL, BPF_JEQ, BPF_REG_5, 3, ALLOW),
+	IF(IF_ZERO, BPF_JEQ, BPF_REG_5, 5, ALLOW),
+	IF(IF_FULL, BPF_JEQ, BPF_REG_5, 7, ALLOW),
+	IF(IF_RANDOM, BPF_JEQ, BPF_REG_5, 8, ALLOW),
+	IF(IF_URANDOM, BPF_JEQ, BPF_REG_5, 9, ALLOW),
+	[DENY] = ALU(BPF_MOV, BPF_REG_0, 0),
+	[RETURN_0] = RETURN,
+	/* c 5:0, 5:1, 5:2 rwm */
+	IF(CHECK_TERMINAL, BPF_JGT, BPF_REG_5, 2, DENY),
+	[ALLOW] = ALU(BPF_MOV, BPF_REG_0, 1),
+	[RETURN_1] = RETURN,
+};
+/* clang-format on */
+const size_t devices_program_len = ARRAY_LEN(devices_program);
+
+static int bpf(int command, union bpf_attr *attr)
+{
+	int r = (int)syscall(SYS_bpf, command, attr, sizeof(*attr));
+
+	return r < 0 ? -errno : r;
+}
+
+int devices_restrict(int cgroup)
+{
+	union bpf_attr load, attach;
+	CLEANUP_CLOSE int program = -1;
+
+	/* Not by an initializer: the kernel wants every byte of the union to be 0. */
+	memset(&load, 0, sizeof(load));
+	load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
+	load.insns = (uint64_t)(uintptr_t)devices_program;
+	load.insn_cnt = (uint32_t)devices_program_len;
+	load.license = (uint64_t)(uintptr_t) "MIT";
+	program = bpf(BPF_PROG_LOAD, &load);
+	if (program < 0)
+		return program;
+	memset(&attach, 0, sizeof(attach));
+	attach.target_fd = (uint32_t)cgroup;
+	attach.attach_bpf_fd = (uint32_t)program;
+	attach.attach_type = BPF_CGROUP_DEVICE;
+	return bpf(BPF_PROG_ATTACH, &attach);
+}
