@@ -52,7 +52,8 @@ ssize_t b64_decode(void *dst, const char *src, size_t len)
 				return -EINVAL;
 			pad += is_pad;
 		}
-		uint32_t v = (uint32_t)d[0] << 18 | (uint32_t)d[1] << 12 | (uint32_t)d[2] << 6 | (uint32_t)d[3];
+		uint32_t v =
+			(uint32_t)d[0] << 18 | (uint32_t)d[1] << 12 | (uint32_t)d[2] << 6 | (uint32_t)d[3];
 		*o++ = (uint8_t)(v >> 16);
 		if (pad < 2)
 			*o++ = (uint8_t)(v >> 8);

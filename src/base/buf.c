@@ -11,7 +11,8 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
 	size_t need;
 	if (__builtin_add_overflow(b->len, n, &need))
 		return NULL;
-	if (need <= b->cap && b->cap > 0 && b->start >= b->len) { /* moving down is cheap enough to be amortised */
+	if (need <= b->cap && b->cap > 0 &&
+		b->start >= b->len) { /* moving down is cheap enough to be amortised */
 		memcpy(b->mem, b->mem + b->start, b->len);
 		b->start = 0;
 		return b->mem + b->len;

@@ -31,7 +31,8 @@ int err_sys(struct err *e, int code, const char *fmt, ...)
 	va_end(ap);
 	/* What does not fit is cut off the context: the reason must stay. */
 	const char *why = strerror(-code);
-	return err_set(e, code, "%.*s: %s", (int)(sizeof(msg) - 3 - MIN_OF(strlen(why), sizeof(msg) - 3)), msg, why);
+	return err_set(
+		e, code, "%.*s: %s", (int)(sizeof(msg) - 3 - MIN_OF(strlen(why), sizeof(msg) - 3)), msg, why);
 }
 
 int err_wrap(struct err *e, const char *fmt, ...)

@@ -36,7 +36,8 @@ void log_write(enum log_level level, const char *fmt, ...)
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
 	text_escape(safe, sizeof(safe), msg);
-	int n = snprintf(line, sizeof(line), "%s: %s%s\n", prog_name, level == LOG_LVL_WARN ? "warning: " : "", safe);
+	int n = snprintf(
+		line, sizeof(line), "%s: %s%s\n", prog_name, level == LOG_LVL_WARN ? "warning: " : "", safe);
 	if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
 		return;
 }

@@ -209,7 +209,8 @@ static bool run_one_timer(struct loop *l, uint64_t now)
 	struct loop_source *first = NULL;
 
 	for (struct loop_source *s = l->sources; s; s = s->next) {
-		if (s->kind == KIND_TIMER && s->deadline_ns <= now && (!first || s->deadline_ns <= first->deadline_ns))
+		if (s->kind == KIND_TIMER && s->deadline_ns <= now &&
+			(!first || s->deadline_ns <= first->deadline_ns))
 			first = s;
 	}
 	if (!first)
@@ -247,7 +248,8 @@ int loop_turn(struct loop *l, int timeout_ms)
 			s->io(s->data, s->fd, ev[i].events);
 	}
 	if (l->n_timers) {
-		uint64_t now = time_mono_ns(); /* fixed: a timer rearmed with 0 waits for the next turn's clock */
+		uint64_t now =
+			time_mono_ns(); /* fixed: a timer rearmed with 0 waits for the next turn's clock */
 		while (run_one_timer(l, now))
 			;
 	}

@@ -20,7 +20,8 @@ static int take_digits(const char **s, uint64_t *ret)
 	if (!isdigit((unsigned char)*p))
 		return -EINVAL;
 	for (; isdigit((unsigned char)*p); p++) {
-		if (__builtin_mul_overflow(v, (uint64_t)10, &v) || __builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
+		if (__builtin_mul_overflow(v, (uint64_t)10, &v) ||
+			__builtin_add_overflow(v, (uint64_t)(*p - '0'), &v))
 			return -ERANGE;
 	}
 	*s = p;
@@ -110,7 +111,8 @@ static uint64_t duration_unit(const char **s)
 	static const struct {
 		const char *name;
 		uint64_t ns;
-	} units[] = {{"ns", 1}, {"us", 1000}, {"ms", 1000000}, {"s", 1000000000}, {"m", 60000000000}, {"h", 3600000000000}};
+	} units[] = {{"ns", 1}, {"us", 1000}, {"ms", 1000000}, {"s", 1000000000}, {"m", 60000000000},
+		{"h", 3600000000000}};
 
 	if (**s == '\0')
 		return 1000000000;
@@ -162,7 +164,9 @@ int parse_signal(const char *s, int *ret)
 	}
 	if (strncasecmp(s, "RTMIN", 5) == 0) {
 		v = 0;
-		int r = s[5] == '\0' ? 0 : s[5] == '+' ? parse_u64(s + 6, (uint64_t)(SIGRTMAX - SIGRTMIN), &v) : -EINVAL;
+		int r = s[5] == '\0'  ? 0
+			: s[5] == '+' ? parse_u64(s + 6, (uint64_t)(SIGRTMAX - SIGRTMIN), &v)
+				      : -EINVAL;
 		if (r < 0)
 			return r;
 		*ret = SIGRTMIN + (int)v;
@@ -190,7 +194,8 @@ char *format_size(char *buf, size_t size, uint64_t bytes)
 
 char *format_duration_human(char *buf, size_t size, int64_t ns)
 {
-	int64_t s = ns / 1000000000, h = (s + 1800) / 3600; /* Docker rounds hours, and days and longer follow from them */
+	int64_t s = ns / 1000000000,
+		h = (s + 1800) / 3600; /* Docker rounds hours, and days and longer follow from them */
 
 	if (s < 1)
 		snprintf(buf, size, "Less than a second");

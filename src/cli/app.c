@@ -111,7 +111,8 @@ void table_row(struct table *t, const char *const *cells)
 void table_print(struct table *t)
 {
 	scols_print_table(t->t);
-	if (scols_table_get_nlines(t->t) == 0) { /* the library prints nothing for an empty table; Docker, the headings */
+	if (scols_table_get_nlines(t->t) ==
+		0) { /* the library prints nothing for an empty table; Docker, the headings */
 		for (size_t i = 0; i < t->n; i++) {
 			struct libscols_cell *h = scols_column_get_header(scols_table_get_column(t->t, i));
 			printf("%s%s", i ? "   " : "", scols_cell_get_data(h));
@@ -126,7 +127,8 @@ int json_print(json_t *j, size_t indent)
 {
 	/* Names come from images: on a terminal nothing but plain characters may reach it. */
 	size_t flags = isatty(STDOUT_FILENO) ? JSON_ENSURE_ASCII : 0;
-	int r = json_dumpf(j, stdout, flags | (indent ? JSON_INDENT(indent) : JSON_COMPACT) | JSON_ENCODE_ANY);
+	int r = json_dumpf(
+		j, stdout, flags | (indent ? JSON_INDENT(indent) : JSON_COMPACT) | JSON_ENCODE_ANY);
 	json_decref(j);
 	putchar('\n');
 	return r < 0 || fflush(stdout) != 0;

@@ -5,9 +5,10 @@
 
 #include "app.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/units.h"
 
-/* Does fn for every box named, goes on after errors, and prints each name that worked. */
+/* Does fn for every box named, goes on after errors, and prints each name that worked. with_images: fn drops boxes. */
 static int for_each_box(const struct cmd *c, int argc, char **argv, bool with_images, bool echo,
 	int (*fn)(struct app *a, struct box *b, void *data, struct err *e), void *data)
 {
@@ -30,6 +31,10 @@ static int for_each_box(const struct cmd *c, int argc, char **argv, bool with_im
 			printf("%s\n", argv[i]);
 		fflush(stdout);
 	}
+	/* An image removed by force goes with the last box that needed it. */
+	struct err gc = {0};
+	if (a.store && oci_store_gc_if_due(a.store, &gc) < 0)
+		log_warn("%s", gc.msg);
 	app_close(&a);
 	return status;
 }
@@ -49,7 +54,8 @@ static int stop_box(struct app *a, struct box *b, void *data, struct err *e)
 int cmd_stop(const struct cmd *c, int argc, char **argv)
 {
 	const char *timeout = NULL;
-	struct opt opts[] = {{'t', "time", OPT_STR, &timeout, "SECONDS", "wait before it is killed [the box's, 10]"}, {0}};
+	struct opt opts[] = {
+		{'t', "time", OPT_STR, &timeout, "SECONDS", "wait before it is killed [the box's, 10]"}, {0}};
 	uint64_t ns;
 	struct err e = {0};
 
@@ -78,7 +84,8 @@ static int kill_box(struct app *a, struct box *b, void *data, struct err *e)
 int cmd_kill(const struct cmd *c, int argc, char **argv)
 {
 	const char *name = "KILL";
-	struct opt opts[] = {{'s', "signal", OPT_STR, &name, "SIGNAL", "what to send, by name or number [KILL]"}, {0}};
+	struct opt opts[] = {
+		{'s', "signal", OPT_STR, &name, "SIGNAL", "what to send, by name or number [KILL]"}, {0}};
 	struct err e = {0};
 	int sig;
 
@@ -127,7 +134,7 @@ int cmd_rm(const struct cmd *c, int argc, char **argv)
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
 	if (r)
 		return r < 0 ? app_fail(c, &e, 1) : 0;
-	return for_each_box(c, argc, argv, false, true, remove_box, &force);
+	return for_each_box(c, argc, argv, true, true, remove_box, &force);
 }
 
 static int wait_box(struct app *a, struct box *b, void *data, struct err *e)

@@ -10,8 +10,8 @@ struct exec_opts {
 	struct strv env;
 };
 
-static int make_process(const struct box *b, const struct exec_opts *o, int argc, char **argv, struct wire_process *p,
-	struct err *e)
+static int make_process(const struct box *b, const struct exec_opts *o, int argc, char **argv,
+	struct wire_process *p, struct err *e)
 {
 	const struct wire_process *main = &b->config.process;
 
@@ -19,7 +19,8 @@ static int make_process(const struct box *b, const struct exec_opts *o, int argc
 	p->open_stdin = o->interactive;
 	p->cwd = strdup(o->workdir ? o->workdir : main->cwd ? main->cwd : "/");
 	p->user = strdup(o->user ? o->user : main->user ? main->user : "");
-	if (!p->cwd || !p->user || strv_copy(&p->env, &main->env) < 0 || strv_copy(&p->groups, &main->groups) < 0)
+	if (!p->cwd || !p->user || strv_copy(&p->env, &main->env) < 0 ||
+		strv_copy(&p->groups, &main->groups) < 0)
 		return err_oom(e);
 	for (int i = 2; i < argc; i++) {
 		if (strv_push(&p->argv, argv[i]) < 0)
@@ -28,7 +29,8 @@ static int make_process(const struct box *b, const struct exec_opts *o, int argc
 	return spec_add_env(&p->env, &o->env, e);
 }
 
-static int run_in_box(const struct cmd *c, const struct exec_opts *o, int argc, char **argv, int *status, struct err *e)
+static int run_in_box(
+	const struct cmd *c, const struct exec_opts *o, int argc, char **argv, int *status, struct err *e)
 {
 	CLEANUP(app_close) struct app a = {0};
 	CLEANUP(box_freep) struct box *b = NULL;
@@ -54,8 +56,12 @@ static int run_in_box(const struct cmd *c, const struct exec_opts *o, int argc, 
 	if (fd < 0)
 		return fd;
 	app_close(&a); /* a session may last for days: hold no database meanwhile */
-	struct session_opts so = {.fd = fd, .opening = &opening, .stdin_open = o->interactive, .tty = o->tty,
-		.sig_proxy = true, .until_started = o->detach};
+	struct session_opts so = {.fd = fd,
+		.opening = &opening,
+		.stdin_open = o->interactive,
+		.tty = o->tty,
+		.sig_proxy = true,
+		.until_started = o->detach};
 	return session_run(&so, status, e);
 }
 
@@ -63,7 +69,8 @@ int cmd_exec(const struct cmd *c, int argc, char **argv)
 {
 	struct exec_opts o = {0};
 	struct opt opts[] = {{'d', "detach", OPT_FLAG, &o.detach, NULL, "leave it running in the background"},
-		{'e', "env", OPT_LIST, &o.env, "NAME=VALUE", "set an environment variable; NAME alone passes ours on"},
+		{'e', "env", OPT_LIST, &o.env, "NAME=VALUE",
+			"set an environment variable; NAME alone passes ours on"},
 		{'i', "interactive", OPT_FLAG, &o.interactive, NULL, "pass standard input to the process"},
 		{'t', "tty", OPT_FLAG, &o.tty, NULL, "give the process a terminal"},
 		{'u', "user", OPT_STR, &o.user, "USER[:GROUP]", "run as this user [the box's]"},

@@ -54,8 +54,9 @@ static void print_images(struct oci_image **list, size_t n, bool full, bool json
 				format_duration_human(age, sizeof(age), now - list[i]->created_ns));
 		format_size(size, sizeof(size), list[i]->size);
 		if (json)
-			json_print(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "Repository", repo, "Tag", tag, "ID", list[i]->id,
-					   "Digest", list[i]->manifest, "CreatedSince", created, "Size", size),
+			json_print(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "Repository", repo, "Tag", tag,
+					   "ID", list[i]->id, "Digest", list[i]->manifest, "CreatedSince",
+					   created, "Size", size),
 				0);
 		else if (t)
 			table_row(t, (const char *const[]){repo, tag, id, created, size});
@@ -69,7 +70,8 @@ int cmd_images(const struct cmd *c, int argc, char **argv)
 	bool quiet = false, full = false;
 	const char *format = "table";
 	struct opt opts[] = {{0, "format", OPT_STR, &format, "FORMAT", "table or json [table]"},
-		{0, "no-trunc", OPT_FLAG, &full, NULL, "do not cut IDs"}, {'q', "quiet", OPT_FLAG, &quiet, NULL, "only IDs"}, {0}};
+		{0, "no-trunc", OPT_FLAG, &full, NULL, "do not cut IDs"},
+		{'q', "quiet", OPT_FLAG, &quiet, NULL, "only IDs"}, {0}};
 	struct err e = {0};
 	struct app a;
 	struct oci_image **list = NULL;
@@ -111,7 +113,9 @@ static void print_removed(void *data, const char *key, const char *value)
 int cmd_rmi(const struct cmd *c, int argc, char **argv)
 {
 	bool force = false;
-	struct opt opts[] = {{'f', "force", OPT_FLAG, &force, NULL, "also when boxes use it, or it has several names"}, {0}};
+	struct opt opts[] = {
+		{'f', "force", OPT_FLAG, &force, NULL, "also when boxes use it, or it has several names"},
+		{0}};
 	struct err e = {0};
 	struct app a;
 	int status = 0;
@@ -195,10 +199,13 @@ int cmd_pull(const struct cmd *c, int argc, char **argv)
 {
 	struct oci_pull_opts po = {.tls_verify = true};
 	bool quiet = false;
-	struct opt opts[] = {{0, "plain-http", OPT_FLAG, &po.plain_http, NULL, "allow HTTP for any host, not only loopback"},
-		{0, "platform", OPT_STR, &po.platform, "OS/ARCH", "which of the image's platforms [the host's]"},
+	struct opt opts[] = {{0, "plain-http", OPT_FLAG, &po.plain_http, NULL,
+				     "allow HTTP for any host, not only loopback"},
+		{0, "platform", OPT_STR, &po.platform, "OS/ARCH",
+			"which of the image's platforms [the host's]"},
 		{'q', "quiet", OPT_FLAG, &quiet, NULL, "no progress"},
-		{0, "tls-verify", OPT_FLAG, &po.tls_verify, NULL, "check the registry's certificate [true]"}, {0}};
+		{0, "tls-verify", OPT_FLAG, &po.tls_verify, NULL, "check the registry's certificate [true]"},
+		{0}};
 	struct err e = {0};
 	struct app a = {0};
 	struct progress p;

@@ -17,7 +17,8 @@ static json_t *labels_json(const struct strv *labels)
 	json_t *j = json_object();
 	for (size_t i = 0; i < labels->n; i++) {
 		const char *eq = strchr(labels->v[i], '=');
-		CLEANUP_FREE char *key = eq ? strndup(labels->v[i], (size_t)(eq - labels->v[i])) : strdup(labels->v[i]);
+		CLEANUP_FREE char *key =
+			eq ? strndup(labels->v[i], (size_t)(eq - labels->v[i])) : strdup(labels->v[i]);
 		if (key)
 			json_object_set_new(j, key, json_from_text(eq ? eq + 1 : ""));
 	}
@@ -26,10 +27,10 @@ static json_t *labels_json(const struct strv *labels)
 
 static json_t *box_state_json(const struct box *b)
 {
-	return json_pack("{s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o}", "Status", box_state_name(b->state), "Running",
-		b->state == BOX_RUNNING || b->state == BOX_STOPPING, "Paused", 0, "OOMKilled", 0, "ExitCode", b->exit_code,
-		"Error", json_from_text(b->error ? b->error : ""), "StartedAt", time_json(b->started_ns), "FinishedAt",
-		time_json(b->finished_ns));
+	return json_pack("{s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o}", "Status", box_state_name(b->state),
+		"Running", b->state == BOX_RUNNING || b->state == BOX_STOPPING, "Paused", 0, "OOMKilled", 0,
+		"ExitCode", b->exit_code, "Error", json_from_text(b->error ? b->error : ""), "StartedAt",
+		time_json(b->started_ns), "FinishedAt", time_json(b->finished_ns));
 }
 
 static json_t *box_json(const struct box *b)
@@ -50,16 +51,20 @@ static json_t *box_json(const struct box *b)
 	json_object_set_new(j, "Image", json_string(b->image_id));
 	json_object_set_new(j, "HostConfig",
 		json_pack("{s:I, s:I, s:b, s:s}", "Memory", (json_int_t)c->mem_bytes, "NanoCpus",
-			(json_int_t)c->vcpus * 1000000000, "AutoRemove", c->auto_remove, "NetworkMode", "none"));
+			(json_int_t)c->vcpus * 1000000000, "AutoRemove", c->auto_remove, "NetworkMode",
+			"none"));
 	json_object_set_new(j, "Config",
 		json_pack("{s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:i}", "Hostname",
-			json_from_text(c->hostname), "User", json_from_text(c->process.user), "Tty", c->process.tty, "OpenStdin", c->process.open_stdin, "StdinOnce", c->stdin_once,
-			"Env", json_from_strv(&c->process.env), "Cmd", json_from_strv(&c->cmd), "Image", json_from_text(b->image), "WorkingDir",
-			json_from_text(c->process.cwd), "Entrypoint", json_from_strv(&c->entrypoint), "Labels", labels_json(&c->labels),
-			"StopSignal", c->stop_signal, "StopTimeout", (int)(c->stop_timeout_ns / 1000000000)));
+			json_from_text(c->hostname), "User", json_from_text(c->process.user), "Tty",
+			c->process.tty, "OpenStdin", c->process.open_stdin, "StdinOnce", c->stdin_once, "Env",
+			json_from_strv(&c->process.env), "Cmd", json_from_strv(&c->cmd), "Image",
+			json_from_text(b->image), "WorkingDir", json_from_text(c->process.cwd), "Entrypoint",
+			json_from_strv(&c->entrypoint), "Labels", labels_json(&c->labels), "StopSignal",
+			c->stop_signal, "StopTimeout", (int)(c->stop_timeout_ns / 1000000000)));
 	json_object_set_new(j, "Machine",
-		json_pack("{s:s, s:s, s:o, s:i}", "Backend", "qemu", "AcceleratorRequested", accel_name(c->accel), "Accelerator",
-			b->accel ? json_string(b->accel) : json_null(), "VCPUs", (int)c->vcpus));
+		json_pack("{s:s, s:s, s:o, s:i}", "Backend", "qemu", "AcceleratorRequested",
+			accel_name(c->accel), "Accelerator", b->accel ? json_string(b->accel) : json_null(),
+			"VCPUs", (int)c->vcpus));
 	/* null until it has run: what isolates it is only known then */
 	json_object_set_new(json_object_get(j, "Machine"), "HardwareIsolation",
 		b->accel ? json_boolean(accel_isolates(accel)) : json_null());

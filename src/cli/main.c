@@ -12,7 +12,8 @@ static const struct cmd commands[] = {
 	{"exec", "[OPTIONS] BOX COMMAND [ARG...]", "run a command in a running box", cmd_exec, 125},
 	{"images", "[OPTIONS]", "list images", cmd_images, 1},
 	{"info", "[OPTIONS]", "show this host, its accelerator and what is stored", cmd_info, 1},
-	{"inspect", "BOX|IMAGE [BOX|IMAGE...]", "show everything about boxes or images as JSON", cmd_inspect, 1},
+	{"inspect", "BOX|IMAGE [BOX|IMAGE...]", "show everything about boxes or images as JSON", cmd_inspect,
+		1},
 	{"kill", "[OPTIONS] BOX [BOX...]", "send a signal to boxes", cmd_kill, 1},
 	{"load", "[OPTIONS]", "read images from an archive (docker save, OCI)", cmd_load, 1},
 	{"logs", "[OPTIONS] BOX", "show what a box printed", cmd_logs, 1},
@@ -29,7 +30,8 @@ static const struct cmd commands[] = {
 
 static void print_help(void)
 {
-	printf("Usage: a3s-box COMMAND\n\nRuns any OCI image in its own microVM, with its own Linux kernel.\n\nCommands:\n");
+	printf("Usage: a3s-box COMMAND\n\nRuns any OCI image in its own microVM, with its own Linux "
+	       "kernel.\n\nCommands:\n");
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
 		printf("  %-10s %s\n", commands[i].name, commands[i].summary);
 	printf("\nSee a3s-box COMMAND --help for a command's options.\n");
@@ -54,9 +56,11 @@ int main(int argc, char **argv)
 	log_init("a3s-box");
 	signal(SIGCHLD, SIG_DFL); /* may be inherited as ignored, and then no child can be waited for */
 	signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error to report */
-	setlocale(LC_CTYPE, "C.UTF-8"); /* names are bytes that are usually UTF-8, whatever the user's locale */
+	setlocale(
+		LC_CTYPE, "C.UTF-8"); /* names are bytes that are usually UTF-8, whatever the user's locale */
 	/* As in Docker, no command at all asks for help. */
-	if (argc < 2 || (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)) {
+	if (argc < 2 || (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+				strcmp(argv[1], "help") == 0)) {
 		print_help();
 		return 0;
 	}

@@ -11,8 +11,8 @@ static void print_help(const struct cmd *c, const struct opt *opts)
 	printf("\nOptions:\n");
 	for (const struct opt *o = opts; o->name; o++) {
 		char left[64];
-		snprintf(left, sizeof(left), "%s%s%s%s", o->letter ? (char[]){'-', o->letter, ',', ' ', 0} : "    ", "--",
-			o->name, "");
+		snprintf(left, sizeof(left), "%s%s%s%s",
+			o->letter ? (char[]){'-', o->letter, ',', ' ', 0} : "    ", "--", o->name, "");
 		if (o->kind != OPT_FLAG) {
 			size_t n = strlen(left);
 			snprintf(left + n, sizeof(left) - n, " %s", o->arg);
@@ -28,7 +28,8 @@ static int bad(const struct cmd *c, struct err *e, const char *what, const char 
 	return -EINVAL;
 }
 
-static int set_value(const struct cmd *c, const struct opt *o, const char *shown, const char *value, struct err *e)
+static int set_value(
+	const struct cmd *c, const struct opt *o, const char *shown, const char *value, struct err *e)
 {
 	switch (o->kind) {
 	case OPT_FLAG:

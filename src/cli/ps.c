@@ -68,14 +68,15 @@ static json_t *box_json(const struct box *b, int64_t now)
 
 	status_text(b, now, status, sizeof(status));
 	format_time_rfc3339(created, sizeof(created), b->created_ns);
-	return json_pack("{s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:s}", "ID", b->id, "Image", json_from_text(b->image), "Command",
-		command ? command : "", "CreatedAt", created, "State", box_state_name(b->state), "Status", status, "Ports", "",
-		"Names", b->name);
+	return json_pack("{s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:s}", "ID", b->id, "Image",
+		json_from_text(b->image), "Command", command ? command : "", "CreatedAt", created, "State",
+		box_state_name(b->state), "Status", status, "Ports", "", "Names", b->name);
 }
 
 static void print_table(struct box **list, size_t n, bool full, int64_t now)
 {
-	static const char *const headings[] = {"BOX ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"};
+	static const char *const headings[] = {
+		"BOX ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"};
 	struct table *t = table_new(headings, ARRAY_LEN(headings));
 
 	for (size_t i = 0; t && i < n; i++) {
@@ -83,7 +84,8 @@ static void print_table(struct box **list, size_t n, bool full, int64_t now)
 		char id[BOX_ID_LEN + 1], created[64], age[48], status[96];
 		CLEANUP_FREE char *command = command_text(b, full);
 		snprintf(id, sizeof(id), "%.*s", full ? BOX_ID_LEN : BOX_ID_SHORT_LEN, b->id);
-		snprintf(created, sizeof(created), "%s ago", format_duration_human(age, sizeof(age), now - b->created_ns));
+		snprintf(created, sizeof(created), "%s ago",
+			format_duration_human(age, sizeof(age), now - b->created_ns));
 		status_text(b, now, status, sizeof(status));
 		table_row(t, (const char *const[]){id, b->image, command, created, status, "", b->name});
 	}

@@ -16,17 +16,21 @@ static size_t common_opts(struct run_opts *o, struct opt *t)
 		{0, "accel", OPT_STR, &o->accel, "MODE", "auto, kvm or tcg (emulated) [auto]"},
 		{0, "cpus", OPT_STR, &o->cpus, "N", "virtual CPUs [2]"},
 		{0, "entrypoint", OPT_STR, &o->entrypoint, "PROGRAM", "instead of the image's entrypoint"},
-		{'e', "env", OPT_LIST, &o->env, "NAME=VALUE", "set an environment variable; NAME alone passes ours on"},
+		{'e', "env", OPT_LIST, &o->env, "NAME=VALUE",
+			"set an environment variable; NAME alone passes ours on"},
 		{0, "group-add", OPT_LIST, &o->groups, "GROUP", "a further group of the process"},
 		{'h', "hostname", OPT_STR, &o->hostname, "NAME", "host name inside the box [its short ID]"},
 		{'i', "interactive", OPT_FLAG, &o->interactive, NULL, "pass standard input to the process"},
 		{'l', "label", OPT_LIST, &o->labels, "KEY=VALUE", "set a label"},
-		{'m', "memory", OPT_STR, &o->memory, "SIZE", "memory of the machine, its kernel's included [512m]"},
+		{'m', "memory", OPT_STR, &o->memory, "SIZE",
+			"memory of the machine, its kernel's included [512m]"},
 		{0, "name", OPT_STR, &o->name, "NAME", "name of the box [made up]"},
-		{0, "platform", OPT_STR, &o->platform, "OS/ARCH", "when pulling: which of the image's platforms [the host's]"},
+		{0, "platform", OPT_STR, &o->platform, "OS/ARCH",
+			"when pulling: which of the image's platforms [the host's]"},
 		{0, "pull", OPT_STR, &o->pull, "WHEN", "pull the image: missing, always or never [missing]"},
 		{0, "rm", OPT_FLAG, &o->rm, NULL, "remove the box when it has ended"},
-		{0, "stop-signal", OPT_STR, &o->stop_signal, "SIGNAL", "signal that asks it to stop [the image's, TERM]"},
+		{0, "stop-signal", OPT_STR, &o->stop_signal, "SIGNAL",
+			"signal that asks it to stop [the image's, TERM]"},
 		{0, "stop-timeout", OPT_STR, &o->stop_timeout, "SECONDS", "wait before it is killed [10]"},
 		{'t', "tty", OPT_FLAG, &o->tty, NULL, "give the process a terminal"},
 		{'u', "user", OPT_STR, &o->user, "USER[:GROUP]", "run as this user, by name or number"},
@@ -38,7 +42,8 @@ static size_t common_opts(struct run_opts *o, struct opt *t)
 	return ARRAY_LEN(opts);
 }
 
-static int pull_image(struct app *a, const char *ref, const struct run_opts *o, struct oci_image **ret, struct err *e)
+static int pull_image(
+	struct app *a, const char *ref, const struct run_opts *o, struct oci_image **ret, struct err *e)
 {
 	struct oci_pull_opts po = {.platform = o->platform, .tls_verify = true};
 	struct progress p;
@@ -50,7 +55,8 @@ static int pull_image(struct app *a, const char *ref, const struct run_opts *o, 
 	return r;
 }
 
-static int get_image(struct app *a, const char *ref, const struct run_opts *o, struct oci_image **ret, struct err *e)
+static int get_image(
+	struct app *a, const char *ref, const struct run_opts *o, struct oci_image **ret, struct err *e)
 {
 	const char *when = o->pull ? o->pull : "missing";
 
@@ -87,7 +93,8 @@ static int get_disk(struct app *a, const struct oci_image *image, char **ret, st
 }
 
 /* Fails if a forced accelerator is not there. */
-static int check_accel(struct app *a, enum accel wanted, struct accel_info *info, enum accel *got, struct err *e)
+static int check_accel(
+	struct app *a, enum accel wanted, struct accel_info *info, enum accel *got, struct err *e)
 {
 	CLEANUP_CLOSE int cache = io_open_dir_at(a->st->home_fd, "cache", true);
 
@@ -101,7 +108,8 @@ static void warn_emulated(enum accel wanted, enum accel got, const struct accel_
 	if (got == ACCEL_TCG) {
 		char why[sizeof(info->kvm_reason) * 4];
 		text_escape(why, sizeof(why), info->kvm_reason);
-		fprintf(stderr, "a3s-box: warning: running emulated, slower and isolated by the emulator only: %s\n",
+		fprintf(stderr,
+			"a3s-box: warning: running emulated, slower and isolated by the emulator only: %s\n",
 			wanted == ACCEL_TCG ? "--accel tcg" : why);
 	}
 }
@@ -150,8 +158,11 @@ static int attach(const struct cmd *c, const struct box *b, int fd, bool with_st
 		err_oom(e);
 		return app_fail(c, e, STATUS_FAILED);
 	}
-	struct session_opts so = {
-		.fd = fd, .opening = &opening, .stdin_open = with_stdin, .tty = b->config.process.tty, .sig_proxy = true};
+	struct session_opts so = {.fd = fd,
+		.opening = &opening,
+		.stdin_open = with_stdin,
+		.tty = b->config.process.tty,
+		.sig_proxy = true};
 	int r = session_run(&so, &status, e);
 	return r < 0 ? app_fail(c, e, status) : r;
 }
@@ -202,7 +213,8 @@ static int run(const struct cmd *c, struct app *a, const struct run_opts *o, int
 int cmd_run(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(run_opts_done) struct run_opts o = {0};
-	struct opt opts[RUN_OPTS_MAX + 1] = {{'d', "detach", OPT_FLAG, &o.detach, NULL, "run in the background; print the ID"}};
+	struct opt opts[RUN_OPTS_MAX + 1] = {
+		{'d', "detach", OPT_FLAG, &o.detach, NULL, "run in the background; print the ID"}};
 	struct err e = {0};
 
 	common_opts(&o, opts + 1);
@@ -253,7 +265,8 @@ static int prepare_start(struct app *a, const struct box *b, int *lock, struct e
 	if (r < 0)
 		return r;
 	r = check_accel(a, b->config.accel, &info, &got, e);
-	if (r == 0 && faccessat(a->st->home_fd, b->disk, R_OK, 0) < 0) { /* dropped from the cache: built again */
+	if (r == 0 &&
+		faccessat(a->st->home_fd, b->disk, R_OK, 0) < 0) { /* dropped from the cache: built again */
 		r = oci_image_find(a->store, b->image_id, &image, e);
 		if (r == 0)
 			r = get_disk(a, image, &disk, e);
@@ -304,7 +317,8 @@ static int start_one(const struct cmd *c, struct app *a, const char *ref, bool a
 int cmd_start(const struct cmd *c, int argc, char **argv)
 {
 	bool attached = false, interactive = false;
-	struct opt opts[] = {{'a', "attach", OPT_FLAG, &attached, NULL, "show its output and wait for its end"},
+	struct opt opts[] = {
+		{'a', "attach", OPT_FLAG, &attached, NULL, "show its output and wait for its end"},
 		{'i', "interactive", OPT_FLAG, &interactive, NULL, "pass standard input to it"}, {0}};
 	struct err e = {0};
 	struct app a = {0};

@@ -29,7 +29,7 @@ struct session {
 	struct wire_conn *conn;
 	struct loop_source *stdin_io, *stdin_again;
 	struct loop_source *slow; /* timer: say that it takes long */
-	bool stdin_is_file; /* epoll does not take regular files: they are always ready */
+	bool stdin_is_file;	  /* epoll does not take regular files: they are always ready */
 	bool stdin_eof, started, out_closed[2];
 	uint32_t credit;
 	int last_signal, urgent;
@@ -109,7 +109,8 @@ static void pass_signal(struct session *s, int sig)
 	}
 	if (s->urgent == IMPATIENCE - 1)
 		fprintf(stderr, "a3s-box: once more to kill the process at once\n");
-	wire_put_u32(wire_conn_out(s->conn), WIRE_SIGNAL, (uint32_t)(s->urgent >= IMPATIENCE ? SIGKILL : sig));
+	wire_put_u32(
+		wire_conn_out(s->conn), WIRE_SIGNAL, (uint32_t)(s->urgent >= IMPATIENCE ? SIGKILL : sig));
 	wire_conn_flush(s->conn);
 }
 
@@ -297,7 +298,9 @@ static void on_end(void *data, struct wire_conn *c, int error)
 
 	if (s->ended)
 		return;
-	err_set(s->e, -EPIPE, error == -EBADMSG ? "the box broke the protocol" : "the box is gone: it was killed, or its supervisor died");
+	err_set(s->e, -EPIPE,
+		error == -EBADMSG ? "the box broke the protocol"
+				  : "the box is gone: it was killed, or its supervisor died");
 	finish(s, s->started ? 137 : 125);
 }
 

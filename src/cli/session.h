@@ -7,12 +7,12 @@
 #include "wire/wire.h"
 
 struct session_opts {
-	int fd;			  /* connected; consumed */
+	int fd;			   /* connected; consumed */
 	const struct buf *opening; /* frames to send first: an ATTACH request, or START */
-	bool stdin_open;	  /* pass standard input on */
-	bool tty;		  /* raw terminal, resize */
-	bool sig_proxy;		  /* pass signals on */
-	bool until_started;	  /* return with status 0 as soon as the process runs (detached) */
+	bool stdin_open;	   /* pass standard input on */
+	bool tty;		   /* raw terminal, resize */
+	bool sig_proxy;		   /* pass signals on */
+	bool until_started;	   /* return with status 0 as soon as the process runs (detached) */
 };
 
 /*

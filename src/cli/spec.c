@@ -38,7 +38,8 @@ static int parse_cpus(const char *s, uint32_t *ret, struct err *e)
 		return err_hint(e, "give a whole number, 1 to %d", MACHINE_VCPUS_MAX);
 	}
 	if (parse_u64(s, MACHINE_VCPUS_MAX, &n) < 0 || n == 0)
-		return err_set(e, -EINVAL, "--cpus %s: must be a whole number from 1 to %d", s, MACHINE_VCPUS_MAX);
+		return err_set(
+			e, -EINVAL, "--cpus %s: must be a whole number from 1 to %d", s, MACHINE_VCPUS_MAX);
 	*ret = (uint32_t)n;
 	return 0;
 }
@@ -52,7 +53,8 @@ static int parse_memory(const char *s, uint64_t *ret, struct err *e)
 	if (s && parse_size(s, &bytes) < 0)
 		return err_set(e, -EINVAL, "--memory %s: expected a size like 512m or 2g", s);
 	if (bytes < MACHINE_MEM_MIN) {
-		err_set(e, -EINVAL, "--memory %s: too small: a box needs at least %llum", s, MACHINE_MEM_MIN >> 20);
+		err_set(e, -EINVAL, "--memory %s: too small: a box needs at least %llum", s,
+			MACHINE_MEM_MIN >> 20);
 		return err_hint(e, "its kernel lives in it too");
 	}
 	uint64_t max = MEMORY_MAX;
@@ -76,7 +78,8 @@ int spec_check_user(const char *user, struct err *e)
 			n = 0;
 	}
 	if (n == 0 || n > 255 || user[0] == ':' || (colon && (colon[1] == '\0' || strchr(colon + 1, ':'))))
-		return err_set(e, -EINVAL, "--user \"%s\": expected name or UID, optionally with :group or GID", user);
+		return err_set(e, -EINVAL,
+			"--user \"%s\": expected name or UID, optionally with :group or GID", user);
 	return 0;
 }
 
@@ -105,7 +108,8 @@ static int check_hostname(const char *s, struct err *e)
 	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.";
 	size_t n = strlen(s);
 	if (n == 0 || n > 63 || strspn(s, allowed) != n || s[0] == '-' || s[0] == '.')
-		return err_set(e, -EINVAL, "--hostname \"%s\": expected up to 63 letters, digits, - and .", s);
+		return err_set(
+			e, -EINVAL, "--hostname \"%s\": expected up to 63 letters, digits, - and .", s);
 	return 0;
 }
 
@@ -134,14 +138,16 @@ int spec_from_opts(const struct run_opts *o, struct box_config *c, struct err *e
 	if (r < 0)
 		return r;
 	if (o->name && !box_name_valid(o->name))
-		return err_set(e, -EINVAL, "--name \"%s\": expected a letter or digit, then up to %d letters, digits, _ . -",
+		return err_set(e, -EINVAL,
+			"--name \"%s\": expected a letter or digit, then up to %d letters, digits, _ . -",
 			o->name, BOX_NAME_MAX - 1);
 	if (o->workdir && o->workdir[0] != '/')
 		return err_set(e, -EINVAL, "--workdir \"%s\": must be an absolute path", o->workdir);
 	r = check_platform(o->platform, e);
 	if (r < 0)
 		return r;
-	if (o->pull && strcmp(o->pull, "missing") != 0 && strcmp(o->pull, "always") != 0 && strcmp(o->pull, "never") != 0)
+	if (o->pull && strcmp(o->pull, "missing") != 0 && strcmp(o->pull, "always") != 0 &&
+		strcmp(o->pull, "never") != 0)
 		return err_set(e, -EINVAL, "--pull %s: expected missing, always or never", o->pull);
 	if (accel_parse(o->accel ? o->accel : "auto", &c->accel) < 0)
 		return err_set(e, -EINVAL, "--accel %s: expected auto, kvm or tcg", o->accel);
@@ -161,8 +167,8 @@ int spec_from_opts(const struct run_opts *o, struct box_config *c, struct err *e
 }
 
 /* Docker's rules: a given entrypoint drops the image's command; a given command replaces the image's. */
-static int set_argv(struct box_config *c, const struct run_opts *o, const struct oci_image *image, char *const *args,
-	size_t n, struct err *e)
+static int set_argv(struct box_config *c, const struct run_opts *o, const struct oci_image *image,
+	char *const *args, size_t n, struct err *e)
 {
 	int r = 0;
 
@@ -187,8 +193,8 @@ static int set_argv(struct box_config *c, const struct run_opts *o, const struct
 	return 0;
 }
 
-int spec_add_image(struct box_config *c, const struct run_opts *o, const struct oci_image *image, char *const *args,
-	size_t n, struct err *e)
+int spec_add_image(struct box_config *c, const struct run_opts *o, const struct oci_image *image,
+	char *const *args, size_t n, struct err *e)
 {
 	int r = set_argv(c, o, image, args, n, e);
 	if (r < 0)
@@ -198,11 +204,14 @@ int spec_add_image(struct box_config *c, const struct run_opts *o, const struct 
 	r = spec_add_env(&c->process.env, &o->env, e);
 	if (r < 0)
 		return r;
-	c->process.cwd = strdup(o->workdir ? o->workdir : image->workdir && *image->workdir ? image->workdir : "/");
+	c->process.cwd = strdup(o->workdir			    ? o->workdir
+				: image->workdir && *image->workdir ? image->workdir
+								    : "/");
 	c->process.user = strdup(o->user ? o->user : image->user ? image->user : "");
 	if (!c->process.cwd || !c->process.user)
 		return err_oom(e);
-	if (c->stop_signal == 0 && (!image->stop_signal || parse_signal(image->stop_signal, &c->stop_signal) < 0))
+	if (c->stop_signal == 0 &&
+		(!image->stop_signal || parse_signal(image->stop_signal, &c->stop_signal) < 0))
 		c->stop_signal = SIGTERM;
 	return 0;
 }

@@ -28,64 +28,84 @@
 
 enum at {
 	GET_ACCESS,
-	SHIFT_ACCESS,
 	IF_MKNOD,
 	GET_TYPE,
-	MASK_TYPE,
-	IF_BLOCK,
+	IF_CHAR,
+	DENY,
+	RETURN_0,
 	GET_MAJOR,
 	GET_MINOR,
 	IF_PTY_SLAVE,
+	IF_MEMORY,
 	IF_TERMINAL,
-	IF_NOT_MEMORY,
+	DENY_MAJOR,
+	RETURN_0_MAJOR,
 	IF_NULL,
 	IF_ZERO,
 	IF_FULL,
 	IF_RANDOM,
 	IF_URANDOM,
-	DENY,
-	RETURN_0,
-	CHECK_TERMINAL, /* tty, console, ptmx: minors 0 to 2 */
+	DENY_MEMORY,
+	RETURN_0_MEMORY,
+	IF_TTY,
+	IF_CONSOLE,
+	IF_PTMX,
+	DENY_TERMINAL,
+	RETURN_0_TERMINAL,
 	ALLOW,
 	RETURN_1,
 };
 
 /* clang-format off */
-#define GET(reg, field) {.code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = (reg), .src_reg = BPF_REG_1, \
-	.off = offsetof(struct bpf_cgroup_dev_ctx, field)}
-#define ALU(op, reg, value) {.code = BPF_ALU64 | BPF_K | (op), .dst_reg = (reg), .imm = (value)}
-#define IF(here, op, reg, value, target) [here] = {.code = BPF_JMP | BPF_K | (op), .dst_reg = (reg), \
+#define GET(reg, width, from) {.code = BPF_LDX | BPF_MEM | (width), .dst_reg = (reg), .src_reg = BPF_REG_1, \
+	.off = (from)}
+#define ANSWER(value) {.code = BPF_ALU64 | BPF_K | BPF_MOV, .dst_reg = BPF_REG_0, .imm = (value)}
+#define IF(here, reg, value, target) [here] = {.code = BPF_JMP | BPF_K | BPF_JEQ, .dst_reg = (reg), \
 	.off = (target) - (here) - 1, .imm = (value)}
 #define RETURN {.code = BPF_JMP | BPF_EXIT}
 
+/* access_type is access << 16 | type */
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the halves of access_type are the other way round"
+#endif
+#define TYPE	offsetof(struct bpf_cgroup_dev_ctx, access_type)
+#define ACCESS	(TYPE + 2)
+#define MAJOR	offsetof(struct bpf_cgroup_dev_ctx, major)
+#define MINOR	offsetof(struct bpf_cgroup_dev_ctx, minor)
+
 /* R0 the answer, R1 the question (struct bpf_cgroup_dev_ctx), R2 access, R3 type, R4 major, R5 minor */
 const struct bpf_insn devices_program[] = {
-	/* access_type is access << 16 | type */
-	[GET_ACCESS] = GET(BPF_REG_2, access_type),
-	[SHIFT_ACCESS] = ALU(BPF_RSH, BPF_REG_2, 16),
 	/* c *:* m, b *:* m: the kernel asks for mknod alone, so that more bits are something else */
-	IF(IF_MKNOD, BPF_JEQ, BPF_REG_2, BPF_DEVCG_ACC_MKNOD, ALLOW),
-	[GET_TYPE] = GET(BPF_REG_3, access_type),
-	[MASK_TYPE] = ALU(BPF_AND, BPF_REG_3, 0xffff),
-	/* no block device, nor what there may be one day */
-	IF(IF_BLOCK, BPF_JNE, BPF_REG_3, BPF_DEVCG_DEV_CHAR, DENY),
-	[GET_MAJOR] = GET(BPF_REG_4, major),
-	[GET_MINOR] = GET(BPF_REG_5, minor),
-	/* c 136:* rwm */
-	IF(IF_PTY_SLAVE, BPF_JEQ, BPF_REG_4, PTY_SLAVE, ALLOW),
-	IF(IF_TERMINAL, BPF_JEQ, BPF_REG_4, TERMINALS, CHECK_TERMINAL),
-	IF(IF_NOT_MEMORY, BPF_JNE, BPF_REG_4, MEMORY, DENY),
-	/* c 1:3, 1:5, 1:7, 1:8, 1:9 rwm */
-	IF(IF_NULL, BPF_JEQ, BPF_REG_5, 3, ALLOW),
-	IF(IF_ZERO, BPF_JEQ, BPF_REG_5, 5, ALLOW),
-	IF(IF_FULL, BPF_JEQ, BPF_REG_5, 7, ALLOW),
-	IF(IF_RANDOM, BPF_JEQ, BPF_REG_5, 8, ALLOW),
-	IF(IF_URANDOM, BPF_JEQ, BPF_REG_5, 9, ALLOW),
-	[DENY] = ALU(BPF_MOV, BPF_REG_0, 0),
+	[GET_ACCESS] = GET(BPF_REG_2, BPF_H, ACCESS),
+	IF(IF_MKNOD, BPF_REG_2, BPF_DEVCG_ACC_MKNOD, ALLOW),
+	/* no block device, nor what else there may be one day */
+	[GET_TYPE] = GET(BPF_REG_3, BPF_H, TYPE),
+	IF(IF_CHAR, BPF_REG_3, BPF_DEVCG_DEV_CHAR, GET_MAJOR),
+	[DENY] = ANSWER(0),
 	[RETURN_0] = RETURN,
+	[GET_MAJOR] = GET(BPF_REG_4, BPF_W, MAJOR),
+	[GET_MINOR] = GET(BPF_REG_5, BPF_W, MINOR),
+	/* c 136:* rwm */
+	IF(IF_PTY_SLAVE, BPF_REG_4, PTY_SLAVE, ALLOW),
+	IF(IF_MEMORY, BPF_REG_4, MEMORY, IF_NULL),
+	IF(IF_TERMINAL, BPF_REG_4, TERMINALS, IF_TTY),
+	[DENY_MAJOR] = ANSWER(0),
+	[RETURN_0_MAJOR] = RETURN,
+	/* c 1:3, 1:5, 1:7, 1:8, 1:9 rwm */
+	IF(IF_NULL, BPF_REG_5, 3, ALLOW),
+	IF(IF_ZERO, BPF_REG_5, 5, ALLOW),
+	IF(IF_FULL, BPF_REG_5, 7, ALLOW),
+	IF(IF_RANDOM, BPF_REG_5, 8, ALLOW),
+	IF(IF_URANDOM, BPF_REG_5, 9, ALLOW),
+	[DENY_MEMORY] = ANSWER(0),
+	[RETURN_0_MEMORY] = RETURN,
 	/* c 5:0, 5:1, 5:2 rwm */
-	IF(CHECK_TERMINAL, BPF_JGT, BPF_REG_5, 2, DENY),
-	[ALLOW] = ALU(BPF_MOV, BPF_REG_0, 1),
+	IF(IF_TTY, BPF_REG_5, 0, ALLOW),
+	IF(IF_CONSOLE, BPF_REG_5, 1, ALLOW),
+	IF(IF_PTMX, BPF_REG_5, 2, ALLOW),
+	[DENY_TERMINAL] = ANSWER(0),
+	[RETURN_0_TERMINAL] = RETURN,
+	[ALLOW] = ANSWER(1),
 	[RETURN_1] = RETURN,
 };
 /* clang-format on */

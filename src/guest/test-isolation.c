@@ -19,44 +19,15 @@
 #define BLOCK	  BPF_DEVCG_DEV_BLOCK
 #define CHAR	  BPF_DEVCG_DEV_CHAR
 
-static uint64_t load(const struct bpf_cgroup_dev_ctx *ctx, const struct bpf_insn *i)
+static uint64_t load(const struct bpf_cgroup_dev_ctx *ctx, const struct bpf_insn *i, size_t size)
 {
-	uint32_t word;
+	uint64_t value = 0;
 
 	assert_int_equal(i->src_reg, BPF_REG_1);
-	assert_in_range(i->off, 0, sizeof(*ctx) - sizeof(word));
-	assert_int_equal(i->off % sizeof(word), 0);
-	memcpy(&word, (const char *)ctx + i->off, sizeof(word));
-	return word;
-}
-
-static bool condition(uint8_t op, uint64_t reg, int32_t imm)
-{
-	assert_true(imm >= 0); /* else it would be sign-extended */
-	switch (op) {
-	case BPF_JEQ:
-		return reg == (uint64_t)imm;
-	case BPF_JNE:
-		return reg != (uint64_t)imm;
-	case BPF_JGT:
-		return reg > (uint64_t)imm;
-	default:
-		fail_msg("jump %#x", op);
-		return false;
-	}
-}
-
-static void compute(uint64_t *reg, uint8_t op, int32_t imm)
-{
-	assert_true(imm >= 0);
-	if (op == BPF_MOV)
-		*reg = (uint64_t)imm;
-	else if (op == BPF_RSH)
-		*reg >>= imm;
-	else if (op == BPF_AND)
-		*reg &= (uint64_t)imm;
-	else
-		fail_msg("operation %#x", op);
+	assert_in_range(i->off, 0, sizeof(*ctx) - size);
+	assert_int_equal((size_t)i->off % size, 0);
+	memcpy(&value, (const char *)ctx + i->off, size);
+	return value;
 }
 
 /* The part of the machine that the program uses; as the kernel's verifier, no register is read before written. */
@@ -68,27 +39,30 @@ static uint64_t run(uint32_t access, uint32_t type, uint32_t major, uint32_t min
 
 	for (size_t at = 0; at < devices_program_len; at++) {
 		const struct bpf_insn *i = &devices_program[at];
-		bool first =
-			i->code == (BPF_LDX | BPF_MEM | BPF_W) || i->code == (BPF_ALU64 | BPF_K | BPF_MOV);
 
-		if (i->code == (BPF_JMP | BPF_EXIT)) {
+		assert_true(i->imm >= 0); /* else it would be sign-extended */
+		switch (i->code) {
+		case BPF_LDX | BPF_MEM | BPF_W:
+		case BPF_LDX | BPF_MEM | BPF_H:
+			assert_true(i->dst_reg != BPF_REG_1);
+			reg[i->dst_reg] = load(&ctx, i, BPF_SIZE(i->code) == BPF_W ? 4 : 2);
+			set |= 1u << i->dst_reg;
+			break;
+		case BPF_ALU64 | BPF_K | BPF_MOV:
+			assert_true(i->dst_reg != BPF_REG_1);
+			reg[i->dst_reg] = (uint64_t)i->imm;
+			set |= 1u << i->dst_reg;
+			break;
+		case BPF_JMP | BPF_K | BPF_JEQ:
+			assert_true(set & 1u << i->dst_reg);
+			assert_true(i->off >= 0);
+			if (reg[i->dst_reg] == (uint64_t)i->imm)
+				at += (size_t)i->off;
+			break;
+		case BPF_JMP | BPF_EXIT:
 			assert_true(set & 1u << BPF_REG_0);
 			return reg[BPF_REG_0];
-		}
-		assert_true(first || set & 1u << i->dst_reg);
-		assert_true(i->dst_reg != BPF_REG_1);
-		set |= 1u << i->dst_reg;
-		if (i->code == (BPF_LDX | BPF_MEM | BPF_W)) {
-			reg[i->dst_reg] = load(&ctx, i);
-		} else if (BPF_CLASS(i->code) == BPF_ALU64 && BPF_SRC(i->code) == BPF_K) {
-			compute(&reg[i->dst_reg], BPF_OP(i->code), i->imm);
-		} else if (BPF_CLASS(i->code) == BPF_JMP && BPF_SRC(i->code) == BPF_K) {
-			size_t target = at + 1 + (size_t)i->off;
-
-			assert_in_range(target, 0, devices_program_len - 1);
-			if (condition(BPF_OP(i->code), reg[i->dst_reg], i->imm))
-				at = target - 1;
-		} else {
+		default:
 			fail_msg("instruction %zu: %#x", at, i->code);
 		}
 	}
@@ -141,16 +115,12 @@ static void test_unknown_questions(void **state)
 	assert_int_equal(run(ACC_READ, 0xffff, 1, 3), 0);
 }
 
-/* What a kernel's verifier would refuse. */
+/* Every instruction was given: a hole in the table would be code 0. */
 static void test_form(void **state)
 {
-	assert_in_range(devices_program_len, 2, 4096);
-	assert_int_equal(devices_program[devices_program_len - 1].code, BPF_JMP | BPF_EXIT);
-	for (size_t i = 0; i < devices_program_len; i++) {
+	for (size_t i = 0; i < devices_program_len; i++)
 		assert_int_not_equal(devices_program[i].code, 0);
-		if (BPF_CLASS(devices_program[i].code) == BPF_JMP)
-			assert_true(devices_program[i].off >= 0 || (long)i + devices_program[i].off >= 0);
-	}
+	assert_int_equal(devices_program[devices_program_len - 1].code, BPF_JMP | BPF_EXIT);
 }
 
 static bool listed(const struct mask *list, size_t n, const char *path, enum mask_kind kind)

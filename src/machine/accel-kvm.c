@@ -27,9 +27,9 @@ enum {
 	PD_AT = 0x3000,
 	CODE_AT = 0x4000,
 	COUNTER_AT = 0x200000,
-	STEPS = 200000,	     /* about 0.3 ms natively */
-	BUDGET_US = 20000,   /* the guest is interrupted after this */
-	SLOWDOWN_MAX = 20,   /* hardware virtualization stays below 2 even on a loaded host */
+	STEPS = 200000,	   /* about 0.3 ms natively */
+	BUDGET_US = 20000, /* the guest is interrupted after this */
+	SLOWDOWN_MAX = 20, /* hardware virtualization stays below 2 even on a loaded host */
 	TSC_MEASURE_NS = 25000000,
 };
 
@@ -76,14 +76,16 @@ static int set_long_mode(int vcpu)
 	struct kvm_sregs s;
 	if (ioctl(vcpu, KVM_GET_SREGS, &s) < 0)
 		return -errno;
-	struct kvm_segment code = {.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
-	struct kvm_segment data = {.limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
+	struct kvm_segment code = {
+		.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+	struct kvm_segment data = {
+		.limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
 	s.cs = code;
 	s.ds = s.es = s.fs = s.gs = s.ss = data;
 	s.cr3 = PML4_AT;
-	s.cr4 = 0x20;	     /* PAE */
-	s.cr0 = 0x80000011;  /* PG, ET, PE */
-	s.efer = 0x500;	     /* LME, LMA */
+	s.cr4 = 0x20;	    /* PAE */
+	s.cr0 = 0x80000011; /* PG, ET, PE */
+	s.efer = 0x500;	    /* LME, LMA */
 	return ioctl(vcpu, KVM_SET_SREGS, &s) < 0 ? -errno : 0;
 }
 
@@ -120,32 +122,38 @@ static void measure(int vm, int kvm, struct kvm_probe_result *ret)
 	CLEANUP_CLOSE int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
 	int run_size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (vcpu < 0 || run_size < (int)sizeof(struct kvm_run)) {
-		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: cannot create a vCPU: %s", strerror(errno));
+		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: cannot create a vCPU: %s",
+			strerror(errno));
 		return;
 	}
 	struct kvm_run *run = mmap(NULL, (size_t)run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	uint8_t *mem = mmap(NULL, GUEST_MEM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct kvm_userspace_memory_region region = {.memory_size = GUEST_MEM, .userspace_addr = (uintptr_t)mem};
+	struct kvm_userspace_memory_region region = {
+		.memory_size = GUEST_MEM, .userspace_addr = (uintptr_t)mem};
 	if (run == MAP_FAILED || mem == MAP_FAILED || ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) < 0 ||
 		(write_tables(mem), set_long_mode(vcpu)) < 0) {
-		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: cannot set up a guest: %s", strerror(errno));
+		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: cannot set up a guest: %s",
+			strerror(errno));
 		return;
 	}
 
-	uint64_t native = native_ns(), guest = run_guest(vcpu, run, mem); /* the first run pays for page faults */
+	uint64_t native = native_ns(),
+		 guest = run_guest(vcpu, run, mem); /* the first run pays for page faults */
 	if (guest && guest / native >= 2)
 		guest = run_guest(vcpu, run, mem);
 	if (guest == 0)
 		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: the probe guest could not run");
 	else if (guest == UINT64_MAX)
-		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm opens, but its guest made no step in %d ms",
-			BUDGET_US / 1000);
+		snprintf(ret->reason, sizeof(ret->reason),
+			"/dev/kvm opens, but its guest made no step in %d ms", BUDGET_US / 1000);
 	else if (guest / native > SLOWDOWN_MAX)
-		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm opens, but its guest runs %llu times slower than the host",
+		snprintf(ret->reason, sizeof(ret->reason),
+			"/dev/kvm opens, but its guest runs %llu times slower than the host",
 			(unsigned long long)(guest / native));
 	else {
 		ret->usable = true;
-		snprintf(ret->reason, sizeof(ret->reason), "measured: guest code runs at %u%% of the host's speed",
+		snprintf(ret->reason, sizeof(ret->reason),
+			"measured: guest code runs at %u%% of the host's speed",
 			(unsigned)MIN_OF(native * 100 / guest, (uint64_t)100));
 	}
 }
@@ -167,7 +175,8 @@ void kvm_probe_run(struct kvm_probe_result *ret)
 	}
 	CLEANUP_CLOSE int vm = ioctl(kvm, KVM_CREATE_VM, 0);
 	if (vm < 0) {
-		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: cannot create a VM: %s", strerror(errno));
+		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: cannot create a VM: %s",
+			strerror(errno));
 		return;
 	}
 	sigaction(SIGALRM, &sa, NULL);
@@ -199,8 +208,9 @@ uint64_t tsc_measure_khz(void)
 	if (!__get_cpuid(0x80000007, &a, &b, &c, &d) || !(d & (1u << 8))) {
 		/* Hosts in VMs often hide the invariant bit: the kernel's own choice of clock is as good. */
 		CLEANUP_FREE char *source = NULL;
-		if (io_read_file_at(AT_FDCWD, "/sys/devices/system/clocksource/clocksource0/current_clocksource", 64,
-			    &source, NULL) < 0 ||
+		if (io_read_file_at(AT_FDCWD,
+			    "/sys/devices/system/clocksource/clocksource0/current_clocksource", 64, &source,
+			    NULL) < 0 ||
 			(strncmp(source, "tsc", 3) != 0 && strncmp(source, "kvm-clock", 9) != 0))
 			return 0;
 	}

@@ -16,8 +16,8 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "accel-kvm.h"
@@ -72,8 +72,8 @@ static void probe_in_child(struct accel_info *ret)
 	struct kvm_probe_result res;
 	struct pollfd p = {.fd = rd, .events = POLLIN};
 	if (poll(&p, 1, PROBE_LIMIT_MS) <= 0) {
-		snprintf(ret->kvm_reason, sizeof(ret->kvm_reason), "/dev/kvm: the probe guest did not end within %d s",
-			PROBE_LIMIT_MS / 1000);
+		snprintf(ret->kvm_reason, sizeof(ret->kvm_reason),
+			"/dev/kvm: the probe guest did not end within %d s", PROBE_LIMIT_MS / 1000);
 	} else if (io_read_full(rd, &res, sizeof(res)) != (ssize_t)sizeof(res)) {
 		snprintf(ret->kvm_reason, sizeof(ret->kvm_reason), "/dev/kvm: the probe guest failed");
 	} else {
@@ -130,7 +130,8 @@ static void cache_write(int dirfd, const char *line, size_t len)
 {
 	CLEANUP_CLOSE int fd = openat(dirfd, "accel.tmp", O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && ftruncate(fd, 0) == 0 && io_write_full(fd, line, len) == 0)
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && ftruncate(fd, 0) == 0 &&
+		io_write_full(fd, line, len) == 0)
 		(void)renameat(dirfd, "accel.tmp", dirfd, "accel");
 }
 

@@ -10,7 +10,8 @@ int machine_start(const struct machine_config *c, struct machine **ret, struct e
 	if (c->n_disks > MACHINE_DISKS_MAX)
 		return err_set(e, -EINVAL, "%zu disks: must be at most %d", c->n_disks, MACHINE_DISKS_MAX);
 	if (c->mem_bytes < MACHINE_MEM_MIN || c->mem_bytes % (1 << 20))
-		return err_set(e, -EINVAL, "memory of %llu bytes is not possible", (unsigned long long)c->mem_bytes);
+		return err_set(
+			e, -EINVAL, "memory of %llu bytes is not possible", (unsigned long long)c->mem_bytes);
 	return machine_qemu_ops.start(c, ret, e);
 }
 

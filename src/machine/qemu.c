@@ -77,8 +77,8 @@ static void disk_args(struct args *a, size_t i, const struct machine_disk *d)
 	 * are shared read-only. cache=writeback semantics with flushes passed on: the guest decides what must be durable.
 	 */
 	arg(a, "-blockdev");
-	arg(a, "driver=raw,node-name=d%zu,read-only=%s,file.driver=file,file.filename=%s,file.locking=off%s", i,
-		d->read_only ? "on" : "off", path, d->read_only ? "" : ",discard=unmap,detect-zeroes=off");
+	arg(a, "driver=raw,node-name=d%zu,read-only=%s,file.driver=file,file.filename=%s,file.locking=off%s",
+		i, d->read_only ? "on" : "off", path, d->read_only ? "" : ",discard=unmap,detect-zeroes=off");
 	arg(a, "-device");
 	arg(a, "virtio-blk-device,drive=d%zu", i);
 }
@@ -100,7 +100,8 @@ static void cmdline_arg(struct args *a, const struct machine_config *c)
 	if (c->accel == ACCEL_TCG && c->tsc_khz)
 		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%llu", (unsigned long long)c->tsc_khz);
 	arg(a, "-append");
-	arg(a, "quiet reboot=t noreplace-smp dummy.numdummies=0 rcupdate.rcu_expedited=1 swiotlb=noforce%s", tsc);
+	arg(a, "quiet reboot=t noreplace-smp dummy.numdummies=0 rcupdate.rcu_expedited=1 swiotlb=noforce%s",
+		tsc);
 }
 
 static void build_args(struct args *a, const char *qemu, const struct machine_config *c)
@@ -116,7 +117,9 @@ static void build_args(struct args *a, const char *qemu, const struct machine_co
 	arg(a, "-sandbox");
 	arg(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	arg(a, "-M");
-	arg(a, "microvm,memory-backend=mem,auto-kernel-cmdline=on,acpi=off,x-option-roms=off,rtc=on,isa-serial=on%s",
+	arg(a,
+		"microvm,memory-backend=mem,auto-kernel-cmdline=on,acpi=off,x-option-roms=off,rtc=on,isa-"
+		"serial=on%s",
 		knows_clock(c) ? ",pit=off,pic=off" : "");
 	arg(a, "-object");
 	arg(a, "memory-backend-memfd,id=mem,size=%lluM,share=on", mib);
@@ -214,11 +217,18 @@ static int qemu_start(const struct machine_config *c, struct machine **ret, stru
 	if (!m)
 		return err_oom(e);
 	m->ops = &machine_qemu_ops;
-	struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO}, {c->vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}};
+	struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO},
+		{c->vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}};
 	/* Nothing of the user's environment, which may hold secrets, is QEMU's business. */
 	static const char *const env[] = {"PATH=/usr/bin:/bin", "LANG=C", NULL};
-	struct proc_opts o = {.path = qemu, .argv = (const char *const *)a.v, .envp = env, .fds = fds,
-		.n_fds = ARRAY_LEN(fds), .die_with_parent = true, .new_session = true, .no_new_privs = true};
+	struct proc_opts o = {.path = qemu,
+		.argv = (const char *const *)a.v,
+		.envp = env,
+		.fds = fds,
+		.n_fds = ARRAY_LEN(fds),
+		.die_with_parent = true,
+		.new_session = true,
+		.no_new_privs = true};
 	m->pid = proc_spawn(&o, &m->end_fd);
 	if (m->pid < 0) {
 		r = err_sys(e, m->pid, "cannot start %s", qemu);
@@ -247,5 +257,4 @@ static void qemu_free(struct machine *m)
 	free(m);
 }
 
-const struct machine_ops machine_qemu_ops = {
-	.start = qemu_start, .kill = qemu_kill, .free = qemu_free};
+const struct machine_ops machine_qemu_ops = {.start = qemu_start, .kill = qemu_kill, .free = qemu_free};

@@ -12,8 +12,8 @@
 
 struct build {
 	const struct oci_progress *progress;
-	struct oci_stream *stream; /* of the present layer */
-	uint64_t done, total;	   /* bytes of blobs */
+	struct oci_stream *stream;	 /* of the present layer */
+	uint64_t done, total;		 /* bytes of blobs */
 	uint64_t unpacked, unpacked_max; /* bytes of all layers, uncompressed */
 };
 
@@ -66,8 +66,8 @@ static int apply(struct build *b, struct oci_erofs *w, const struct oci_layer *l
 
 	int r = l->open(l->data, index, &src, e);
 	if (r == 0)
-		r = oci_stream_new(
-			"its content", &src, plain ? NULL : l->diff_id, b->unpacked_max - b->unpacked, &stream, e);
+		r = oci_stream_new("its content", &src, plain ? NULL : l->diff_id,
+			b->unpacked_max - b->unpacked, &stream, e);
 	if (r < 0)
 		return r;
 	b->stream = stream;

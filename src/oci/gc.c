@@ -16,8 +16,9 @@
 /* Rows that nothing leads to: removed images whose last holder is gone, and disks without an image. */
 static int delete_rows(struct oci_store *s, struct err *e)
 {
+	static const char doomed[] = "DELETE FROM image_manifests WHERE " DOOMED;
 	static const char *const statements[] = {
-		"DELETE FROM image_manifests WHERE " DOOMED,
+		doomed,
 		"DELETE FROM image_blobs WHERE manifest NOT IN (SELECT digest FROM image_manifests)",
 		"DELETE FROM image_disks WHERE chain NOT IN (SELECT chain FROM image_manifests)",
 	};

@@ -374,8 +374,8 @@ static int check_url(const struct oci_http *h, const char *url, struct err *e)
 		return err_oom(e);
 	/* They are not shown either. */
 	if (strchr(authority, '@'))
-		return err_set(e, -EPROTO, "an address of %.200s carries credentials",
-			strrchr(authority, '@') + 1);
+		return err_set(
+			e, -EPROTO, "an address of %.200s carries credentials", strrchr(authority, '@') + 1);
 	if (!tls && !h->opts.plain_ok && !oci_http_is_loopback(authority))
 		return err_set(e, -EPROTO,
 			"%.200s is not encrypted, and only this machine's own registries may be so", url);
@@ -457,7 +457,8 @@ int oci_http_get(struct oci_http *h, const struct oci_http_request *rq, struct e
 	h->first_url = strdup(rq->url);
 	h->authorization = str_dup(rq->authorization);
 	h->accept = str_dup(rq->accept);
-	if (!h->url || !h->first_url || (rq->authorization && !h->authorization) || (rq->accept && !h->accept))
+	if (!h->url || !h->first_url || (rq->authorization && !h->authorization) ||
+		(rq->accept && !h->accept))
 		return err_oom(e);
 	return send_and_follow(h, e);
 }

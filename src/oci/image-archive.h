@@ -22,7 +22,7 @@
 #include "store.h"
 
 #define OCI_ARCHIVE_ENTRIES_MAX 65536
-#define OCI_ARCHIVE_DOCUMENTS	3 /* names that documents have */
+#define OCI_ARCHIVE_DOCUMENTS	3	    /* names that documents have */
 #define OCI_ARCHIVE_ALIASES_MAX 8	    /* links followed from one name to its content */
 #define OCI_ARCHIVE_TEXT_MAX	(16u << 20) /* bytes of all names and of what links name */
 
@@ -31,7 +31,7 @@ struct oci_item {
 	char *alias; /* a link: the name it stands for */
 	char *doc;   /* content of a document, NUL-terminated */
 	size_t doc_len;
-	struct oci_spool *spool; /* NULL if the store has the content already */
+	struct oci_spool *spool;     /* NULL if the store has the content already */
 	char digest[OCI_DIGEST_MAX]; /* of the content, verified; empty for links and documents */
 	uint64_t size;
 	size_t order;
@@ -39,10 +39,10 @@ struct oci_item {
 
 struct oci_archive {
 	struct oci_store *store;
-	struct oci_item *items; /* sorted by name */
-	size_t n, cap, read; /* read: entries so far, replaced ones too */
-	size_t text_len;     /* bytes of all names */
-	uint64_t size;	     /* bytes of all entries, as they say */
+	struct oci_item *items;				      /* sorted by name */
+	size_t n, cap, read;				      /* read: entries so far, replaced ones too */
+	size_t text_len;				      /* bytes of all names */
+	uint64_t size;					      /* bytes of all entries, as they say */
 	size_t documents[OCI_ARCHIVE_DOCUMENTS], n_documents; /* items, before they are sorted */
 };
 

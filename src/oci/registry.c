@@ -201,8 +201,8 @@ static int get(struct oci_registry *r, const char *what, const char *name, const
 		if (resp->status == 200)
 			return 0;
 		if (resp->status == 401 && resp->elsewhere)
-			return err_set(e, -EACCES, "%s redirected to a server that refused access",
-				r->ref->domain);
+			return err_set(
+				e, -EACCES, "%s redirected to a server that refused access", r->ref->domain);
 		if (resp->status == 401 && !again) {
 			rc = authenticate(r, e);
 			if (rc < 0)

@@ -125,7 +125,8 @@ static int teardown(void **state)
 	return r;
 }
 
-static void start(struct net *net, void (*a)(const struct server *s, const char *request, char ret[ANSWER_MAX]),
+static void start(struct net *net,
+	void (*a)(const struct server *s, const char *request, char ret[ANSWER_MAX]),
 	void (*b)(const struct server *s, const char *request, char ret[ANSWER_MAX]))
 {
 	net->a.answer = a;

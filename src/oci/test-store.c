@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "disk.h"
 #include "test-home.h"
@@ -308,8 +309,7 @@ static void test_layer_budget(void **state)
 		total += m[i].tar.len;
 	}
 	assert_string_equal(build(*state, m, 3, total), "");
-	assert_non_null(
-		strstr(build(*state, m, 3, total - 1), "layer 3 of 3 (sha256:"));
+	assert_non_null(strstr(build(*state, m, 3, total - 1), "layer 3 of 3 (sha256:"));
 	assert_non_null(
 		strstr(build(*state, m, 3, total - 1), "with it the image is larger than 0 MiB unpacked"));
 	/* 256 single bytes, a block apart: 1 MiB of blocks from a few kilobytes */

@@ -38,7 +38,8 @@ static int home_path(char **ret, struct err *e)
 			user_home = pw ? pw->pw_dir : NULL;
 		}
 		if (!user_home || user_home[0] != '/')
-			return err_set(e, -ENOENT, "cannot find a home folder: set A3S_HOME to an absolute path");
+			return err_set(
+				e, -ENOENT, "cannot find a home folder: set A3S_HOME to an absolute path");
 		path = str_printf("%s/.a3s", user_home);
 	}
 	if (!path)
@@ -74,13 +75,16 @@ static int open_home(struct state *s, struct err *e)
 	if (fstat(s->home_fd, &st) < 0)
 		return err_sys(e, -errno, "A3S_HOME: cannot read %s", s->home);
 	if (st.st_uid != geteuid()) {
-		err_set(e, -EPERM, "A3S_HOME: %s belongs to another user (UID %u)", s->home, (unsigned)st.st_uid);
+		err_set(e, -EPERM, "A3S_HOME: %s belongs to another user (UID %u)", s->home,
+			(unsigned)st.st_uid);
 		return err_hint(e, "set A3S_HOME to a folder of your own");
 	}
 	if (st.st_mode & 077) {
 		/* A folder of ours, or an empty one that is to become ours, is made private; any other is not touched. */
-		if (faccessat(s->home_fd, "state.db", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && !is_empty(s->home_fd)) {
-			err_set(e, -EPERM, "A3S_HOME: %s is open to other users and holds other things", s->home);
+		if (faccessat(s->home_fd, "state.db", F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+			!is_empty(s->home_fd)) {
+			err_set(e, -EPERM, "A3S_HOME: %s is open to other users and holds other things",
+				s->home);
 			return err_hint(e, "choose a new folder, or chmod 700 this one");
 		}
 		if (fchmod(s->home_fd, 0700) < 0)
@@ -128,8 +132,9 @@ static int db_err(struct state *s, struct err *e, const char *what)
  */
 static int set_up(sqlite3 *db)
 {
-	static const char sql[] = "PRAGMA trusted_schema=OFF; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
-				  " PRAGMA foreign_keys=ON;";
+	static const char sql[] =
+		"PRAGMA trusted_schema=OFF; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+		" PRAGMA foreign_keys=ON;";
 	uint64_t until = time_mono_ns() + BUSY_TIMEOUT_MS * 1000000ull;
 
 	for (;;) {
@@ -168,13 +173,15 @@ static int open_db(struct state *s, struct err *e)
 		return r;
 	int version = sqlite3_column_int(st, 0);
 	if (version > SCHEMA_VERSION) {
-		err_set(e, -EPROTO, "state database: written by a newer a3s-box (schema %d, this one knows %d)", version,
+		err_set(e, -EPROTO,
+			"state database: written by a newer a3s-box (schema %d, this one knows %d)", version,
 			SCHEMA_VERSION);
 		return err_hint(e, "update a3s-box or set A3S_HOME to another folder");
 	}
 	stmt_done(&st);
 	st = NULL;
-	if (version < SCHEMA_VERSION && sqlite3_exec(s->db, "PRAGMA user_version=1", NULL, NULL, NULL) != SQLITE_OK)
+	if (version < SCHEMA_VERSION &&
+		sqlite3_exec(s->db, "PRAGMA user_version=1", NULL, NULL, NULL) != SQLITE_OK)
 		return db_err(s, e, "cannot set up");
 	return 0;
 }
@@ -227,7 +234,8 @@ int state_end(struct state *s, int r, struct err *e)
 	return r;
 }
 
-static int prepare_va(struct state *s, sqlite3_stmt **ret, struct err *e, const char *sql, const char *types, va_list ap)
+static int prepare_va(
+	struct state *s, sqlite3_stmt **ret, struct err *e, const char *sql, const char *types, va_list ap)
 {
 	sqlite3_stmt *st = NULL;
 	if (sqlite3_prepare_v2(s->db, sql, -1, &st, NULL) != SQLITE_OK)

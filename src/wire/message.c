@@ -201,7 +201,8 @@ int wire_get_config(const struct wire_frame *f, struct wire_config *ret)
 int wire_put_process(struct buf *out, const struct wire_process *p)
 {
 	struct buf msg = {0};
-	uint64_t flags = (p->main ? PROC_FLAG_MAIN : 0) | (p->tty ? PROC_FLAG_TTY : 0) | (p->open_stdin ? PROC_FLAG_STDIN : 0);
+	uint64_t flags = (p->main ? PROC_FLAG_MAIN : 0) | (p->tty ? PROC_FLAG_TTY : 0) |
+			 (p->open_stdin ? PROC_FLAG_STDIN : 0);
 	int r = wire_field_u64(&msg, PROC_FLAGS, flags);
 	if (r == 0)
 		r = put_list(&msg, PROC_ARG, &p->argv);

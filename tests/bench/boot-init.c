@@ -8,9 +8,9 @@
  */
 #include <asm/unistd.h>
 
-#define COM1 0x3f8
-#define LINUX_REBOOT_MAGIC1 0xfee1deadL
-#define LINUX_REBOOT_MAGIC2 672274793L
+#define COM1			 0x3f8
+#define LINUX_REBOOT_MAGIC1	 0xfee1deadL
+#define LINUX_REBOOT_MAGIC2	 672274793L
 #define LINUX_REBOOT_CMD_RESTART 0x01234567L
 
 static long call3(long nr, long a, long b, long c)

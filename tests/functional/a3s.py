@@ -286,6 +286,11 @@ class Home:
         shm = sorted(n for n in os.listdir("/dev/shm") if "a3s" in n)
         return Inventory(sorted(self.processes().values()), sorted(files), sockets, sorted(locks), shm)
 
+    def rest(self):
+        """The inventory once no process is left: a supervisor outlives the answer to its client by a moment."""
+        wait_for("the last processes to go", lambda: not self.processes(), EXIT_GRACE_S)
+        return self.inventory()
+
     def settle(self, before, timeout_s=EXIT_GRACE_S):
         """Waits until the inventory is as it was; returns a description of what differs, or nothing."""
         deadline = time.monotonic() + timeout_s

@@ -130,7 +130,8 @@ class BadInput(BoxTest):
     @core
     def test_accel_that_cannot_be_had(self):
         self.refuse(self.home.run("run", "--rm", "--accel", "nosuch", "box", "true"), 125, "nosuch|accel")
-        if "kvm" not in self.home.ok("info").text.lower() or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        mine = os.geteuid() if self.home.uid is None else self.home.uid
+        if not os.path.exists("/dev/kvm") or (mine != 0 and not os.stat("/dev/kvm").st_mode & 0o006):
             self.refuse(self.home.run("run", "--rm", "--accel", "kvm", "box", "true"), 125, "kvm")
 
     def test_control_characters_do_not_reach_the_terminal(self):

@@ -1,5 +1,6 @@
 """Images: archives of others' making, listing, removal, pulling, and what bad input does (nothing)."""
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -15,6 +16,7 @@ import unittest
 
 import a3s
 import images
+import registry_fake
 from a3s import BoxTest, core, slow, wait_for
 
 HEADER = ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
@@ -277,6 +279,170 @@ class Registry(ImageTest):
                 self.assertEqual(self.store(), before)
 
 
+class FakeRegistry(ImageTest):
+    """What registries do that they should not: one line, a non-zero status, and the store as before."""
+
+    def setUp(self):
+        super().setUp()
+        script = images.busybox_image
+        tree = script.Tree()
+        tree.file("f", os.urandom(100000))
+        self.image = script.image_blobs([tree.bytes()])
+        self.registry = registry_fake.Registry(*self.image)
+        self.other = registry_fake.Registry(*self.image)
+
+    def tearDown(self):
+        self.registry.close()
+        self.other.close()
+        shutil.rmtree(self.home.user_home / ".docker", ignore_errors=True)
+        super().tearDown()
+
+    def refuse(self, match, hook=None):
+        before = self.store()
+        self.registry.hook = hook
+        self.assert_one_line(self.home.run("pull", self.registry.name), 1, match)
+        self.assertEqual(self.store(), before)
+
+    def log_in(self):
+        """Credentials for the registry; the header that carries them."""
+        folder = self.home.user_home / ".docker"
+        folder.mkdir()
+        auth = base64.b64encode(b"user:password").decode()
+        (folder / "config.json").write_text(json.dumps({"auths": {"127.0.0.1:%d" % self.registry.port: {"auth": auth}}}))
+        for path in (folder, folder / "config.json"):
+            path.chmod(0o755)
+        return "Basic " + auth
+
+    @staticmethod
+    def for_path(part, action):
+        """A hook that acts on requests for what has part in its path."""
+
+        def hook(request):
+            if part not in request.path:
+                return False
+            action(request)
+            return True
+
+        return hook
+
+    @core
+    def test_honest(self):
+        self.home.ok("pull", self.registry.name)
+        self.assertIn(("127.0.0.1:%d/x" % self.registry.port, "1"), self.rows())
+
+    @core
+    def test_wrong_content(self):
+        for what in (self.registry.config, self.registry.layers[0]):
+            good = self.registry.blobs[what]
+            for bad in (good[:-9] + b"?" + good[-8:], good[:-1], good + b"x", b""):
+                with self.subTest(what=what, length=len(bad) - len(good)):
+                    self.refuse("sha256:" + what[7:15], self.for_path(what, lambda rq, bad=bad: rq.answer(200, bad)))
+
+    def test_manifest_of_another_digest(self):
+        manifest = self.registry.manifest
+        self.refuse("digest", self.for_path("/manifests/", lambda rq: rq.answer(
+            200, manifest + b" ", Content_Type=registry_fake.MANIFEST_TYPE,
+            Docker_Content_Digest=registry_fake.digest(manifest))))
+
+    @core
+    def test_body_that_breaks_off(self):
+        layer = self.registry.layers[0]
+        data = self.registry.blobs[layer]
+        self.refuse("127.0.0.1", self.for_path(layer, lambda rq: rq.answer(200, data[:50000], len(data))))
+
+    def test_body_that_is_resumed(self):
+        layer = self.registry.layers[0]
+        data = self.registry.blobs[layer]
+
+        def answer(rq):
+            start = re.fullmatch("bytes=([0-9]+)-", rq.headers.get("Range") or "bytes=0-")
+            start = int(start.group(1))
+            rest = data[start:]
+            rq.answer(206 if start else 200, rest[:30000], len(rest))
+
+        self.registry.hook = self.for_path(layer, answer)
+        self.home.ok("pull", self.registry.name)
+
+    @core
+    def test_redirects_without_end(self):
+        self.refuse("too many redirects", self.for_path("/blobs/", lambda rq: rq.answer(307, Location=rq.path)))
+        self.refuse("redirect", self.for_path("/blobs/", lambda rq: rq.answer(307)))
+        self.refuse("redirect.*no HTTP address", self.for_path(
+            "/blobs/", lambda rq: rq.answer(307, Location="file:///etc/passwd")))
+        self.refuse("redirect.*not encrypted", self.for_path(
+            "/blobs/", lambda rq: rq.answer(307, Location="http://192.0.2.1/x")))
+        self.refuse("redirect.*credentials", self.for_path(
+            "/blobs/", lambda rq: rq.answer(307, Location="https://a:b@127.0.0.1:1/x")))
+
+    def test_redirect_to_another_server(self):
+        """As object storage does it."""
+        self.registry.hook = self.for_path(
+            "/blobs/", lambda rq: rq.answer(307, Location=self.other.origin + rq.path))
+        self.home.ok("pull", self.registry.name)
+        self.assertEqual({path.split("/")[3] for path, _ in self.other.requests}, {"blobs"})
+
+    @core
+    def test_oversized(self):
+        self.refuse("longer than", self.for_path("/manifests/", lambda rq: rq.answer(
+            200, b" " * (5 << 20), Content_Type=registry_fake.MANIFEST_TYPE)))
+        manifest = json.loads(self.registry.manifest)
+        manifest["layers"][0]["size"] = 1 << 40
+        packed = json.dumps(manifest).encode()
+        self.refuse("at most", self.for_path("/manifests/", lambda rq: rq.answer(
+            200, packed, Content_Type=registry_fake.MANIFEST_TYPE)))
+
+    def test_not_what_was_asked_for(self):
+        for body in (b"", b"{", b"[]", b"{}", b"<html>hello</html>", b"\xff" * 100, b"[" * 100000):
+            with self.subTest(body[:20]):
+                self.refuse("", self.for_path("/manifests/", lambda rq, body=body: rq.answer(200, body)))
+        for status in (400, 404, 403, 401, 418):
+            with self.subTest(status):
+                self.refuse("127.0.0.1", self.for_path("/manifests/", lambda rq, status=status: rq.answer(status)))
+
+    def challenge(self, request, server):
+        request.answer(401, WWW_Authenticate='Bearer realm="%s/token",service="s",scope="ignored"' % server.origin)
+
+    @core
+    def test_token(self):
+        basic = self.log_in()
+
+        def registry(request):
+            if "/v2/x/" not in request.path or request.headers.get("Authorization") == "Bearer letmein":
+                return False
+            self.challenge(request, self.other)
+            return True
+
+        self.registry.hook = registry
+        self.other.hook = self.for_path("/token", lambda rq: rq.answer(200, b'{"token":"letmein"}'))
+        self.home.ok("pull", self.registry.name)
+        self.assertEqual(self.other.requests, [("/token?service=s&scope=repository:x:pull", basic)])
+        self.assertNotIn(basic, [auth for _, auth in self.registry.requests])
+
+    def test_token_server_that_refuses(self):
+        for name, action in (("refused", lambda rq: rq.answer(403)), ("broken", lambda rq: rq.answer(200, b"{}")),
+                             ("header", lambda rq: rq.answer(200, b'{"token":"a\\r\\nX: y"}')),
+                             ("longer than", lambda rq: rq.answer(200, b" " * (2 << 20)))):
+            with self.subTest(name):
+                self.other.hook = self.for_path("/token", action)
+                self.refuse("token|credentials|longer", self.for_path(
+                    "/v2/x/", lambda rq: self.challenge(rq, self.other)))
+
+    @core
+    def test_credentials_stay_with_the_registry(self):
+        """A server that a redirect leads to asks for a token, and would get the registry's password."""
+        basic = self.log_in()
+        for form in ("Bearer", "Basic"):
+            with self.subTest(form):
+                self.other.hook = lambda rq, form=form: (
+                    self.challenge(rq, self.other) if form == "Bearer"
+                    else rq.answer(401, WWW_Authenticate='Basic realm="x"')) or True
+                self.refuse("redirected to a server that refused", self.for_path(
+                    "/blobs/", lambda rq: rq.answer(307, Location=self.other.origin + rq.path)))
+        self.assertTrue(self.other.requests)
+        self.assertEqual({auth for _, auth in self.other.requests}, {None})
+        self.assertNotIn(basic, [auth for _, auth in self.registry.requests])
+
+
 class BadArchives(ImageTest):
     """One line, a non-zero status, and the store as before."""
 
@@ -387,6 +553,51 @@ class BadArchives(ImageTest):
         path = self.home.tmp / "diffid.tar"
         script.write_archive(path, "bad:latest", script.descriptor("manifest.v1+json", packed), blobs)
         self.refuse(path)
+
+    @core
+    def test_blob_that_is_a_link(self):
+        """A layer's name that stands for other content, in an image that claims the first one's layers."""
+        script = images.busybox_image
+        honest, hostile = script.Tree(), script.Tree()
+        honest.file("f", "honest\n")
+        hostile.file("f", "HOSTILE\n")
+        layer, other = honest.bytes(), hostile.bytes()
+        manifest, blobs = script.image_blobs([layer])
+        body = json.loads(blobs.pop(manifest["digest"]))
+        body["layers"] = [script.descriptor("layer.v1.tar", layer)]
+        self.assertEqual(len(layer), len(other))
+        packed = script.dump(body)
+        blobs = {script.sha256(x): x for x in (*blobs.values(), packed, layer, other)}
+        good, bad = self.home.tmp / "good.tar", self.home.tmp / "bad.tar"
+        script.write_archive(good, "x:1", script.descriptor("manifest.v1+json", packed), blobs)
+        for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE):
+            with tarfile.open(good) as source, tarfile.open(bad, "w") as target:
+                for member in source:
+                    data = io.BytesIO(source.extractfile(member).read()) if member.isfile() else None
+                    if member.name.endswith(script.sha256(layer)[7:]):
+                        member.type, member.size, data = kind, 0, None
+                        member.linkname = "blobs/sha256/" * (kind == tarfile.LNKTYPE) + script.sha256(other)[7:]
+                    target.addfile(member, data)
+            self.refuse(bad, "link")
+        self.home.load(good)
+        (disk,) = (self.home.path / "images/disks").iterdir()
+        self.assertIn(b"honest", disk.read_bytes())
+        self.assertNotIn(b"HOSTILE", disk.read_bytes())
+
+    def test_sparse_entry(self):
+        """A few kilobytes that say they are gigabytes."""
+        path, plain = self.home.tmp / "sparse.tar", self.home.tmp / "unwanted"
+        with open(plain, "wb") as f:
+            f.write(b"x")
+            f.truncate(1 << 30)
+            f.seek(1 << 29)
+            f.write(b"y")
+        for form in ("gnu", "posix"):
+            with self.subTest(form):
+                subprocess.run(["tar", "-C", self.home.tmp, "--format", form, "-Scf", path, "unwanted"], check=True)
+                self.assertLess(path.stat().st_size, 100000)
+                self.refuse(path, "sparse|No space")
+        plain.unlink()
 
     @core
     def test_hostile_layer(self):

@@ -235,7 +235,7 @@ class Lifecycle(BoxTest):
         self.home.ok("rm", "-f", *boxes)
 
     def test_detached_with_rm(self):
-        before = self.home.inventory()
+        before = self.home.rest()
         box = self.home.run_detached("--rm", "box", "true")
         wait_for("the box to be gone", lambda: box not in self.home.boxes())
         self.assertEqual(self.home.settle(before), "")

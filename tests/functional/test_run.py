@@ -234,13 +234,13 @@ class Settings(BoxTest):
     @core
     def test_rm_leaves_nothing(self):
         self.home.ok("run", "--rm", "box", "true")
-        before = self.home.inventory()
+        before = self.home.rest()
         self.home.ok("run", "--rm", "box", "sh", "-c", "echo x > /file; dd if=/dev/zero of=/big bs=1M count=20")
         self.assertEqual(self.home.settle(before), "")
         self.assertEqual(self.home.boxes(), [])
 
     def test_rm_leaves_nothing_after_a_failure(self):
-        before = self.home.inventory()
+        before = self.home.rest()
         self.assert_rc(self.home.run("run", "--rm", "box", "nosuch"), 127)
         self.assertEqual(self.home.settle(before), "")
 

@@ -14,11 +14,11 @@
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 
 /* Defines fn##p(T *) for a variable of pointer type T, e.g. DEFINE_CLEANUP(struct foo *, foo_free). */
-#define DEFINE_CLEANUP(T, fn)                                                                                \
-	static inline void fn##p(T *p)                                                                       \
-	{                                                                                                    \
-		if (*p)                                                                                      \
-			fn(*p);                                                                              \
+#define DEFINE_CLEANUP(T, fn) \
+	static inline void fn##p(T *p) \
+	{ \
+		if (*p) \
+			fn(*p); \
 	}
 
 static inline void cleanup_free_impl(void *p)
@@ -46,17 +46,17 @@ static inline void cleanup_fclose_impl(FILE **f)
 #define CLEANUP_FCLOSE CLEANUP(cleanup_fclose_impl)
 
 /* Moves a pointer or descriptor out of a variable that would otherwise release it. */
-#define TAKE_PTR(p)                                                                                          \
-	({                                                                                                   \
-		__typeof__(p) take_ = (p);                                                                   \
-		(p) = NULL;                                                                                  \
-		take_;                                                                                       \
+#define TAKE_PTR(p) \
+	({ \
+		__typeof__(p) take_ = (p); \
+		(p) = NULL; \
+		take_; \
 	})
-#define TAKE_FD(fd)                                                                                          \
-	({                                                                                                   \
-		int take_ = (fd);                                                                            \
-		(fd) = -1;                                                                                   \
-		take_;                                                                                       \
+#define TAKE_FD(fd) \
+	({ \
+		int take_ = (fd); \
+		(fd) = -1; \
+		take_; \
 	})
 
 /* Closes *fd if open and marks it closed; errno is kept. */
@@ -66,9 +66,9 @@ static inline void close_fd(int *fd)
 	*fd = -1;
 }
 
-#define ARRAY_LEN(a)     (sizeof(a) / sizeof((a)[0]))
+#define ARRAY_LEN(a)	 (sizeof(a) / sizeof((a)[0]))
 #define PRINTF(fmt, arg) __attribute__((format(printf, fmt, arg)))
-#define MIN_OF(a, b)     ((a) < (b) ? (a) : (b))
-#define MAX_OF(a, b)     ((a) > (b) ? (a) : (b))
+#define MIN_OF(a, b)	 ((a) < (b) ? (a) : (b))
+#define MAX_OF(a, b)	 ((a) > (b) ? (a) : (b))
 
 #endif

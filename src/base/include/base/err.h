@@ -14,9 +14,9 @@
 #define ERR_MSG_MAX 1024 /* bytes; longer text is cut */
 
 struct err {
-	int code;              /* -errno of the failure, 0 if unset */
+	int code;	       /* -errno of the failure, 0 if unset */
 	char msg[ERR_MSG_MAX]; /* without trailing newline; control characters may still be in it */
-	char hint[256];        /* what the user can do; empty if nothing helps */
+	char hint[256];	       /* what the user can do; empty if nothing helps */
 };
 
 /* Sets the message and code (a negative errno value) and clears the hint. Returns code. */

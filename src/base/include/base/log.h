@@ -15,10 +15,10 @@ void log_write(enum log_level level, const char *fmt, ...) PRINTF(2, 3);
 #define log_error(...) log_write(LOG_LVL_ERROR, __VA_ARGS__)
 #define log_warn(...)  log_write(LOG_LVL_WARN, __VA_ARGS__)
 #define log_info(...)  log_write(LOG_LVL_INFO, __VA_ARGS__)
-#define log_debug(...)                                                                                       \
-	do {                                                                                                 \
-		if (log_get_level() >= LOG_LVL_DEBUG)                                                        \
-			log_write(LOG_LVL_DEBUG, __VA_ARGS__);                                               \
+#define log_debug(...) \
+	do { \
+		if (log_get_level() >= LOG_LVL_DEBUG) \
+			log_write(LOG_LVL_DEBUG, __VA_ARGS__); \
 	} while (0)
 
 #endif

@@ -9,14 +9,15 @@
 
 struct proc_fd {
 	int from; /* descriptor in this process */
-	int to;   /* number in the child */
+	int to;	  /* number in the child */
 };
 
 struct proc_opts {
-	const char *path;          /* program; searched in PATH when it has no slash */
-	const char *const *argv;   /* NULL-terminated */
-	const char *const *envp;   /* NULL: inherited */
-	const struct proc_fd *fds; /* everything else is closed in the child but 0-2, which become /dev/null unless listed */
+	const char *path;	 /* program; searched in PATH when it has no slash */
+	const char *const *argv; /* NULL-terminated */
+	const char *const *envp; /* NULL: inherited */
+	const struct proc_fd *
+		fds; /* everything else is closed in the child but 0-2, which become /dev/null unless listed */
 	size_t n_fds;
 	bool die_with_parent; /* SIGKILL when the calling thread ends, however it ends */
 	bool new_session;     /* setsid */

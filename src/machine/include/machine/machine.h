@@ -17,7 +17,8 @@
 #include "machine/accel.h"
 
 #define MACHINE_VCPUS_MAX 32
-#define MACHINE_MEM_MIN	  (64ull << 20) /* bytes: what our kernel and PID 1 need with a margin for a small workload */
+#define MACHINE_MEM_MIN \
+	(64ull << 20) /* bytes: what our kernel and PID 1 need with a margin for a small workload */
 #define MACHINE_DISKS_MAX 8
 
 struct machine_disk {
@@ -28,16 +29,16 @@ struct machine_disk {
 struct machine_config {
 	const char *kernel; /* vmlinux with a PVH entry */
 	const char *initrd;
-	unsigned vcpus;	    /* 1 to MACHINE_VCPUS_MAX */
-	uint64_t mem_bytes; /* a multiple of 1 MiB */
+	unsigned vcpus;				      /* 1 to MACHINE_VCPUS_MAX */
+	uint64_t mem_bytes;			      /* a multiple of 1 MiB */
 	struct machine_disk disks[MACHINE_DISKS_MAX]; /* /dev/vda, /dev/vdb, … in this order */
 	size_t n_disks;
 	enum accel accel; /* ACCEL_KVM or ACCEL_TCG, as accel_choose gave it */
 	uint64_t tsc_khz; /* frequency of the host's time stamp counter, 0 if unknown */
 	int vsock_fd;	  /* the front end's end of a connected vhost-user socket; borrowed */
-	int hold_fd;	  /* kept open by the machine's process, so that a lock on it ends with the machine; borrowed */
-	int console_fd;	  /* receives the guest's serial console; borrowed */
-	int log_fd;	  /* receives the backend's own messages; borrowed */
+	int hold_fd; /* kept open by the machine's process, so that a lock on it ends with the machine; borrowed */
+	int console_fd; /* receives the guest's serial console; borrowed */
+	int log_fd;	/* receives the backend's own messages; borrowed */
 };
 
 struct machine;

@@ -36,7 +36,8 @@ int state_end(struct state *s, int r, struct err *e);
  * Prepares sql and binds arguments by type letters: s string (NULL allowed), i int64_t, u uint64_t.
  * *ret is finalized by the caller (CLEANUP(stmt_done)).
  */
-int state_prepare(struct state *s, sqlite3_stmt **ret, struct err *e, const char *sql, const char *types, ...);
+int state_prepare(
+	struct state *s, sqlite3_stmt **ret, struct err *e, const char *sql, const char *types, ...);
 /* The same, run to the end. Rows are discarded. -EEXIST on a constraint violation. */
 int state_exec(struct state *s, struct err *e, const char *sql, const char *types, ...);
 /* Steps: 1 row, 0 done, -errno. */

@@ -21,7 +21,8 @@ struct wire_conn_ops {
 };
 
 /* fd is a connected stream socket, consumed also on failure. Nothing is called before the loop's next turn. */
-int wire_conn_new(struct loop *l, int fd, const struct wire_conn_ops *ops, void *data, struct wire_conn **ret);
+int wire_conn_new(
+	struct loop *l, int fd, const struct wire_conn_ops *ops, void *data, struct wire_conn **ret);
 /* Closes at once; unwritten output is lost. NULL allowed; allowed from its own callbacks. */
 void wire_conn_free(struct wire_conn *c);
 DEFINE_CLEANUP(struct wire_conn *, wire_conn_free)

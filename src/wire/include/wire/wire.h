@@ -56,15 +56,15 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 
-#define WIRE_VERSION      1
+#define WIRE_VERSION	  1
 #define WIRE_PORT_CONTROL 4088
 #define WIRE_PORT_SESSION 4089
 
 #define WIRE_HEADER_SIZE  5
-#define WIRE_DATA_MAX     65536   /* bytes in one STDIN, STDOUT or STDERR frame */
+#define WIRE_DATA_MAX	  65536	  /* bytes in one STDIN, STDOUT or STDERR frame */
 #define WIRE_MESSAGE_MAX  4194304 /* bytes in one message: argv and environment may be 2 MiB each in Linux */
 #define WIRE_STDIN_WINDOW 262144  /* bytes of STDIN outstanding at most */
-#define WIRE_LIST_MAX     65536   /* entries of one repeated field */
+#define WIRE_LIST_MAX	  65536	  /* entries of one repeated field */
 
 enum wire_type {
 	WIRE_HELLO = 0x01,
@@ -110,13 +110,13 @@ const char *strv_getenv(const struct strv *s, const char *name);
 
 /* A process to start in the guest. Strings may be NULL (absent). */
 struct wire_process {
-	bool main;           /* the workload: its end is the box's end. Exactly one per boot, the first. */
-	bool tty;            /* allocate a pseudo terminal; standard error joins standard output */
+	bool main;	     /* the workload: its end is the box's end. Exactly one per boot, the first. */
+	bool tty;	     /* allocate a pseudo terminal; standard error joins standard output */
 	bool open_stdin;     /* else standard input is /dev/null (ignored with tty) */
 	struct strv argv;    /* at least one entry; argv[0] is searched in PATH of env, inside the box */
 	struct strv env;     /* complete; the guest adds HOME, and TERM with tty, when absent */
-	char *cwd;           /* absolute; created for the workload when missing, as Docker does */
-	char *user;          /* "", name or UID, optionally ":group or GID" */
+	char *cwd;	     /* absolute; created for the workload when missing, as Docker does */
+	char *user;	     /* "", name or UID, optionally ":group or GID" */
 	struct strv groups;  /* supplementary groups beside those of /etc/group: names or GIDs */
 	uint16_t rows, cols; /* initial terminal size, 0 if unknown */
 };
@@ -129,7 +129,7 @@ struct wire_config {
 	char *resolv_conf;   /* content, NULL: leave the image's file */
 	int64_t real_ns;     /* wall-clock time for a guest without a clock, 0: do not set */
 	uint8_t entropy[32]; /* credited to the guest's random pool */
-	bool read_only;      /* root file system without the writable layer */
+	bool read_only;	     /* root file system without the writable layer */
 };
 void wire_config_done(struct wire_config *c);
 
