@@ -46,8 +46,9 @@ static int wait_readable(int fd, uint64_t deadline_ns)
 	for (;;) {
 		uint64_t now = time_mono_ns();
 		int ms = deadline_ns == UINT64_MAX ? -1
-			: deadline_ns <= now	   ? 0
-						   : (int)MIN_OF((deadline_ns - now) / 1000000 + 1, (uint64_t)3600000);
+			 : deadline_ns <= now
+				 ? 0
+				 : (int)MIN_OF((deadline_ns - now) / 1000000 + 1, (uint64_t)3600000);
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 		int n = poll(&p, 1, ms);
 		if (n > 0)
@@ -110,7 +111,8 @@ static int next_frame(int fd, struct buf *in, uint64_t deadline, struct wire_fra
 	return r < 0 ? r : 0;
 }
 
-int box_call(struct state *st, const struct box *b, const struct box_request *req, uint64_t limit_ns, struct err *e)
+int box_call(struct state *st, const struct box *b, const struct box_request *req, uint64_t limit_ns,
+	struct err *e)
 {
 	CLEANUP_CLOSE int fd = box_connect(st, b, e);
 	if (fd < 0)
@@ -133,11 +135,13 @@ int box_call(struct state *st, const struct box *b, const struct box_request *re
 		if (r < 0)
 			return err_sys(e, r, "the supervisor of box %s does not answer", b->name);
 		if (f.type == WIRE_EXIT && req->op == BOX_OP_WAIT)
-			return wire_get_u32(&f, &status) < 0 ? err_sys(e, -EBADMSG, "box %s", b->name) : (int)(status & 255);
+			return wire_get_u32(&f, &status) < 0 ? err_sys(e, -EBADMSG, "box %s", b->name)
+							     : (int)(status & 255);
 		if (f.type == WIRE_CTL_REPLY)
 			return ctl_get_reply(&f, e);
 		if (f.type == WIRE_FAIL)
-			return wire_get_fail(&f, &status, &text) < 0 ? -EBADMSG : err_set(e, -EIO, "%s", text);
+			return wire_get_fail(&f, &status, &text) < 0 ? -EBADMSG
+								     : err_set(e, -EIO, "%s", text);
 		wire_consume(&in, &f);
 	}
 }

@@ -23,8 +23,8 @@ static int insert(struct state *st, const struct box *b, const char *config, str
 	r = state_exec(st, e,
 		"INSERT INTO boxes(id,name,image,image_id,manifest,disk,state,created,auto_remove,config)"
 		" VALUES(?,?,?,?,?,?,?,?,?,?)",
-		"sssssssiis", b->id, b->name, b->image, b->image_id, b->manifest, b->disk, box_state_name(b->state), b->created_ns,
-		(int64_t)b->config.auto_remove, config);
+		"sssssssiis", b->id, b->name, b->image, b->image_id, b->manifest, b->disk,
+		box_state_name(b->state), b->created_ns, (int64_t)b->config.auto_remove, config);
 	if (r == 0)
 		r = oci_ref_add(st, b->id, b->manifest, e);
 	return state_end(st, r, e);
@@ -138,7 +138,8 @@ char *box_find_asset(const char *name, struct err *e)
 	return NULL;
 }
 
-int box_undo_start(struct state *st, const struct box *b, int *lock_fd, int status, const char *reason, struct err *e)
+int box_undo_start(
+	struct state *st, const struct box *b, int *lock_fd, int status, const char *reason, struct err *e)
 {
 	if (b->config.auto_remove)
 		return box_remove_locked(st, b->id, lock_fd, e);
@@ -160,13 +161,16 @@ static int spawn_supervisor(struct state *st, const struct box *b, int lock_fd, 
 	CLEANUP_CLOSE int dir = box_open_box_dir(st, b->id, true, e);
 	if (dir < 0)
 		return dir;
-	CLEANUP_CLOSE int log = openat(dir, "supervisor.log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	CLEANUP_CLOSE int log =
+		openat(dir, "supervisor.log", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (log < 0)
 		return err_sys(e, -errno, "cannot start the supervisor");
 
 	const char *argv[] = {"a3s-box-shim", b->id, NULL};
-	struct proc_fd fds[] = {{log, STDERR_FILENO}, {lock_fd, SUPERVISOR_LOCK_FD}, {theirs, SUPERVISOR_CLIENT_FD}};
-	struct proc_opts o = {.path = shim, .argv = argv, .fds = fds, .n_fds = ARRAY_LEN(fds), .new_session = true};
+	struct proc_fd fds[] = {
+		{log, STDERR_FILENO}, {lock_fd, SUPERVISOR_LOCK_FD}, {theirs, SUPERVISOR_CLIENT_FD}};
+	struct proc_opts o = {
+		.path = shim, .argv = argv, .fds = fds, .n_fds = ARRAY_LEN(fds), .new_session = true};
 	pid_t pid = proc_spawn(&o, NULL);
 	if (pid < 0)
 		return err_sys(e, pid, "cannot start the supervisor %s", shim);
@@ -179,7 +183,8 @@ int box_start(struct state *st, struct box *b, int *lock_fd, int *ret_conn, stru
 	int r = spawn_supervisor(st, b, *lock_fd, ret_conn, e);
 	if (r < 0) {
 		struct err undo;
-		box_undo_start(st, b, lock_fd, 125, e->msg, &undo); /* what fails here is repaired by reconcile */
+		box_undo_start(
+			st, b, lock_fd, 125, e->msg, &undo); /* what fails here is repaired by reconcile */
 		close_fd(lock_fd);
 		return r;
 	}
@@ -294,8 +299,8 @@ static int list_run_dir(struct state *st, struct strv *ids, struct err *e)
 static int list_live_records(struct state *st, struct strv *ids, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
-	int r = state_prepare(
-		st, &s, e, "SELECT id FROM boxes WHERE state IN ('starting','running','stopping','removing')", "");
+	int r = state_prepare(st, &s, e,
+		"SELECT id FROM boxes WHERE state IN ('starting','running','stopping','removing')", "");
 	while (r >= 0 && (r = state_step(st, s, e)) > 0) {
 		if (strv_push(ids, (const char *)sqlite3_column_text(s, 0)) < 0)
 			return err_oom(e);

@@ -15,7 +15,8 @@ int log_writer_open(struct log_writer *w, int box_dirfd, struct err *e)
 	*w = (struct log_writer){.fd = -1};
 	w->dirfd = io_open_dir_at(box_dirfd, "logs", true);
 	if (w->dirfd >= 0)
-		w->fd = openat(w->dirfd, "box.log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+		w->fd = openat(
+			w->dirfd, "box.log", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 	struct stat st;
 	if (w->dirfd < 0 || w->fd < 0 || fstat(w->fd, &st) < 0) {
 		int r = w->dirfd < 0 ? w->dirfd : -errno;

@@ -15,20 +15,20 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-#define LOG_LINE_MAX	 16384	  /* bytes of output in one entry, as Docker */
-#define LOG_FILE_MAX	 10485760 /* bytes of one file before it is rotated */
-#define LOG_FILES	 3
-#define LOG_STREAMS	 2 /* 0: stdout, 1: stderr */
+#define LOG_LINE_MAX 16384    /* bytes of output in one entry, as Docker */
+#define LOG_FILE_MAX 10485760 /* bytes of one file before it is rotated */
+#define LOG_FILES    3
+#define LOG_STREAMS  2 /* 0: stdout, 1: stderr */
 
 struct log_writer {
 	int dirfd, fd;
-	uint64_t size;			/* of the current file */
+	uint64_t size;			 /* of the current file */
 	struct buf partial[LOG_STREAMS]; /* the line that has not ended */
-	struct buf out;			/* entries not yet written */
-	int64_t stamp_sec;		/* second that stamp_text is for */
+	struct buf out;			 /* entries not yet written */
+	int64_t stamp_sec;		 /* second that stamp_text is for */
 	char stamp_text[24];
 	bool failed; /* said once */
-	bool torn;   /* the file may end inside an entry: a line feed goes before the next, or that would be lost too */
+	bool torn; /* the file may end inside an entry: a line feed goes before the next, or that would be lost too */
 };
 
 /* Opens logs/ in the box's folder (made when missing) and appends to its current file. */

@@ -7,7 +7,7 @@
 #include "config.h"
 #include "schema.h"
 
-#define COLUMNS                                                                                              \
+#define COLUMNS \
 	"id,name,image,image_id,manifest,disk,state,exit_code,error,accel,created,started,finished,config"
 
 static const char *const state_names[] = {
@@ -57,7 +57,8 @@ static int from_row(sqlite3_stmt *s, struct box **ret, struct err *e)
 	CLEANUP(box_freep) struct box *b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_oom(e);
-	const char *state = (const char *)sqlite3_column_text(s, 6), *config = (const char *)sqlite3_column_text(s, 13);
+	const char *state = (const char *)sqlite3_column_text(s, 6),
+		   *config = (const char *)sqlite3_column_text(s, 13);
 	b->id = state_column_dup(s, 0);
 	b->name = state_column_dup(s, 1);
 	b->image = state_column_dup(s, 2);
@@ -120,7 +121,8 @@ int box_list(struct state *st, bool all, struct box ***ret, size_t *ret_n, struc
 {
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
 	const char *sql = all ? "SELECT " COLUMNS " FROM boxes ORDER BY created DESC, id"
-			      : "SELECT " COLUMNS " FROM boxes WHERE state IN ('starting','running','stopping')"
+			      : "SELECT " COLUMNS
+				" FROM boxes WHERE state IN ('starting','running','stopping')"
 				" ORDER BY created DESC, id";
 	int r = state_prepare(st, &s, e, sql, "");
 	return r < 0 ? r : collect(st, s, ret, ret_n, e);
@@ -137,8 +139,8 @@ static int ambiguous(const char *ref, struct box **list, size_t n, struct err *e
 	size_t used = 0;
 
 	for (size_t i = 0; i < n && used < sizeof(names) - 1; i++)
-		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%.*s (%s)", i ? ", " : "", BOX_ID_SHORT_LEN,
-			list[i]->id, list[i]->name);
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%.*s (%s)", i ? ", " : "",
+			BOX_ID_SHORT_LEN, list[i]->id, list[i]->name);
 	return err_set(e, -EEXIST, "ambiguous box ID \"%s\": %s", ref, names);
 }
 
@@ -185,13 +187,15 @@ static int move(struct state *st, const char *id, const char *what, struct err *
 {
 	if (sqlite3_changes(st->db) == 1)
 		return 0;
-	return err_set(e, -ENOENT, "record of box %.*s: not in a state that allows %s", BOX_ID_SHORT_LEN, id, what);
+	return err_set(
+		e, -ENOENT, "record of box %.*s: not in a state that allows %s", BOX_ID_SHORT_LEN, id, what);
 }
 
 int box_set_starting(struct state *st, const char *id, struct err *e)
 {
 	int r = state_exec(st, e,
-		"UPDATE boxes SET state='starting', error=NULL WHERE id=?1 AND state IN ('created','exited')", "s", id);
+		"UPDATE boxes SET state='starting', error=NULL WHERE id=?1 AND state IN ('created','exited')",
+		"s", id);
 	return r < 0 ? r : move(st, id, "starting", e);
 }
 
@@ -206,8 +210,8 @@ int box_set_running(struct state *st, const char *id, const char *accel, struct 
 
 int box_set_stopping(struct state *st, const char *id, struct err *e)
 {
-	int r = state_exec(
-		st, e, "UPDATE boxes SET state='stopping' WHERE id=?1 AND state IN ('running','stopping')", "s", id);
+	int r = state_exec(st, e,
+		"UPDATE boxes SET state='stopping' WHERE id=?1 AND state IN ('running','stopping')", "s", id);
 	return r < 0 ? r : move(st, id, "stopping", e);
 }
 
@@ -223,7 +227,8 @@ int box_set_exited(struct state *st, const char *id, int exit_code, const char *
 int box_set_start_failed(struct state *st, const char *id, int exit_code, const char *error, struct err *e)
 {
 	int r = state_exec(st, e,
-		"UPDATE boxes SET state=CASE started WHEN 0 THEN 'created' ELSE 'exited' END, exit_code=?2, error=?3"
+		"UPDATE boxes SET state=CASE started WHEN 0 THEN 'created' ELSE 'exited' END, exit_code=?2, "
+		"error=?3"
 		" WHERE id=?1 AND state='starting'",
 		"sis", id, (int64_t)exit_code, error);
 	return r < 0 ? r : move(st, id, "a failed start", e);

@@ -52,7 +52,8 @@ int box_try_lock(struct state *st, const char *id, int *ret_lock_fd, struct err 
 			return err_sys(e, -errno, "cannot lock box %.*s", BOX_ID_SHORT_LEN, id);
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 			if (errno == EWOULDBLOCK)
-				return err_set(e, -EBUSY, "box %.*s is in use by another command", BOX_ID_SHORT_LEN, id);
+				return err_set(e, -EBUSY, "box %.*s is in use by another command",
+					BOX_ID_SHORT_LEN, id);
 			return err_sys(e, -errno, "cannot lock box %.*s", BOX_ID_SHORT_LEN, id);
 		}
 		struct stat ours, current;
@@ -90,7 +91,8 @@ static void clear_run_dir(struct state *st, const char *id)
 		return;
 	}
 	for (struct dirent *de; (de = readdir(d));) {
-		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 && strcmp(de->d_name, "lock") != 0)
+		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 &&
+			strcmp(de->d_name, "lock") != 0)
 			io_remove_tree_at(dirfd(d), de->d_name);
 	}
 	closedir(d);
@@ -160,19 +162,22 @@ static int make_template(int cache_fd, const char *name, struct err *e)
 	struct stat ours, current;
 	if (fstat(fd, &ours) < 0 || fstatat(cache_fd, tmp, &current, AT_SYMLINK_NOFOLLOW) < 0 ||
 		ours.st_ino != current.st_ino)
-		return make_template(cache_fd, name, e); /* another one failed and took the file along while we waited */
+		return make_template(
+			cache_fd, name, e); /* another one failed and took the file along while we waited */
 	int r = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)SCRATCH_BYTES) < 0 ? -errno : -ENOENT;
 	/*
 	 * No journal checksum or resize reserve is needed on a disk that lives with one box; tables are zeroed lazily
 	 * because a hole already reads as zeros. root_owner: the image's own root decides, the guest copies it.
 	 */
-	const char *argv[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", "size=32", "-O", "^resize_inode",
-		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", "-L", "scratch", "/proc/self/fd/3",
-		NULL};
+	const char *argv[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", "size=32",
+		"-O", "^resize_inode", "-E",
+		"lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", "-L", "scratch",
+		"/proc/self/fd/3", NULL};
 	struct proc_fd fds[] = {{fd, 3}};
 	int status = 0;
 	for (size_t i = 0; r == -ENOENT && i < ARRAY_LEN(programs); i++) {
-		struct proc_opts o = {.path = programs[i], .argv = argv, .fds = fds, .n_fds = 1, .die_with_parent = true};
+		struct proc_opts o = {
+			.path = programs[i], .argv = argv, .fds = fds, .n_fds = 1, .die_with_parent = true};
 		pid_t pid = proc_spawn(&o, NULL);
 		r = pid < 0 ? (int)pid : proc_wait(pid, &status);
 	}
@@ -191,7 +196,8 @@ static int make_template(int cache_fd, const char *name, struct err *e)
 
 int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err *e)
 {
-	static const char template[] = "scratch-1-10g.img"; /* the first number changes with mke2fs's arguments */
+	static const char template[] =
+		"scratch-1-10g.img"; /* the first number changes with mke2fs's arguments */
 
 	if (faccessat(box_dirfd, "scratch.img", F_OK, 0) == 0)
 		return 0;
@@ -207,7 +213,8 @@ int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err
 		if (src < 0)
 			return err_sys(e, -errno, "cannot open the scratch disk's template");
 	}
-	CLEANUP_CLOSE int dst = openat(box_dirfd, "scratch.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	CLEANUP_CLOSE int dst =
+		openat(box_dirfd, "scratch.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int r = dst < 0 ? -errno : io_copy_sparse(src, dst);
 	/* The record outlives a power failure, so the disk must; not so where both go with the box's end. */
 	if (r == 0 && durable && fsync(dst) < 0)

@@ -3,12 +3,13 @@
 #define BOX_SCHEMA_H
 
 /* Times are ns since the epoch; config is JSON (config.c). */
-#define BOX_SCHEMA                                                                                           \
-	"CREATE TABLE IF NOT EXISTS boxes ("                                                                 \
-	" id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,"                                                   \
-	" image TEXT NOT NULL, image_id TEXT NOT NULL, manifest TEXT NOT NULL, disk TEXT NOT NULL,"          \
-	" state TEXT NOT NULL, exit_code INTEGER NOT NULL DEFAULT 0, error TEXT, accel TEXT,"                \
-	" created INTEGER NOT NULL, started INTEGER NOT NULL DEFAULT 0, finished INTEGER NOT NULL DEFAULT 0," \
+#define BOX_SCHEMA \
+	"CREATE TABLE IF NOT EXISTS boxes (" \
+	" id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE," \
+	" image TEXT NOT NULL, image_id TEXT NOT NULL, manifest TEXT NOT NULL, disk TEXT NOT NULL," \
+	" state TEXT NOT NULL, exit_code INTEGER NOT NULL DEFAULT 0, error TEXT, accel TEXT," \
+	" created INTEGER NOT NULL, started INTEGER NOT NULL DEFAULT 0, finished INTEGER NOT NULL DEFAULT " \
+	"0," \
 	" auto_remove INTEGER NOT NULL, config TEXT NOT NULL) WITHOUT ROWID;"
 
 #endif

@@ -9,7 +9,8 @@ int main(int argc, char **argv)
 {
 	log_init("a3s-box-shim");
 	if (argc != 2) {
-		fprintf(stderr, "a3s-box-shim: started by a3s-box for each running box; it has no use of its own\n");
+		fprintf(stderr,
+			"a3s-box-shim: started by a3s-box for each running box; it has no use of its own\n");
 		return 125;
 	}
 	return supervisor_main(argv[1]);

@@ -72,7 +72,8 @@ void sup_clients_pump_stdin(struct supervisor *s)
 		return;
 	for (struct sup_client *c = s->clients; c; c = c->next) {
 		while (c->input.len && s->guest_credit) {
-			size_t n = MIN_OF(MIN_OF(c->input.len, (size_t)s->guest_credit), (size_t)WIRE_DATA_MAX);
+			size_t n =
+				MIN_OF(MIN_OF(c->input.len, (size_t)s->guest_credit), (size_t)WIRE_DATA_MAX);
 			if (!s->stdin_closed)
 				wire_put(wire_conn_out(s->session), WIRE_STDIN, buf_data(&c->input), n);
 			buf_consume(&c->input, n);
@@ -185,7 +186,8 @@ static int on_frame(void *data, struct wire_conn *conn, const struct wire_frame 
 		if (r < 0 || v < 1 || v > 64)
 			return -EBADMSG;
 		/* The user does not want to wait for the boot to end; and SIGKILL means it, whatever the guest does. */
-		if (v == SIGKILL || (c->s->phase < SUP_RUNNING && (v == SIGINT || v == SIGTERM || v == SIGHUP || v == SIGQUIT)))
+		if (v == SIGKILL || (c->s->phase < SUP_RUNNING &&
+					    (v == SIGINT || v == SIGTERM || v == SIGHUP || v == SIGQUIT)))
 			sup_stop(c->s, (int)v, 0);
 		else if (c->s->phase == SUP_RUNNING)
 			sup_guest_signal(c->s, (int)v);
@@ -209,7 +211,8 @@ static void on_written(void *data, struct wire_conn *conn)
 		remove_client(c);
 }
 
-static const struct wire_conn_ops client_ops = {.on_frame = on_frame, .on_end = on_end, .on_written = on_written};
+static const struct wire_conn_ops client_ops = {
+	.on_frame = on_frame, .on_end = on_end, .on_written = on_written};
 
 int sup_client_add(struct supervisor *s, int fd, bool inherited)
 {
@@ -267,7 +270,8 @@ void sup_clients_unlisten(struct supervisor *s)
 void sup_clients_output(struct supervisor *s, enum wire_type type, const uint8_t *data, size_t len)
 {
 	for (struct sup_client *c = s->clients; c; c = c->next) {
-		if (c->op != BOX_OP_ATTACH || (s->stopping && wire_conn_pending(c->conn) > SUP_CLIENT_QUEUE_MAX))
+		if (c->op != BOX_OP_ATTACH ||
+			(s->stopping && wire_conn_pending(c->conn) > SUP_CLIENT_QUEUE_MAX))
 			continue;
 		wire_put(wire_conn_out(c->conn), type, data, len);
 		wire_conn_flush(c->conn);

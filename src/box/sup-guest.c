@@ -116,7 +116,8 @@ static void start_workload(struct supervisor *s, int fd)
 		r = wire_put_process(wire_conn_out(s->session), &s->box->config.process);
 	}
 	if (r < 0) {
-		sup_start_failed(s, 125, r == -EMSGSIZE ? "command line and environment are too long" : strerror(-r));
+		sup_start_failed(
+			s, 125, r == -EMSGSIZE ? "command line and environment are too long" : strerror(-r));
 		return;
 	}
 	wire_conn_flush(s->session);
@@ -149,7 +150,8 @@ static void open_session(struct supervisor *s)
 	int n = snprintf(line, sizeof(line), "CONNECT %u\n", WIRE_PORT_SESSION), r;
 
 	s->phase = SUP_LAUNCH;
-	s->handshake_fd = unix_connect_at(s->run_fd, RUN_VSOCK_SOCKET); /* our own listener: its backlog takes us at once */
+	s->handshake_fd = unix_connect_at(
+		s->run_fd, RUN_VSOCK_SOCKET); /* our own listener: its backlog takes us at once */
 	r = s->handshake_fd;
 	if (r >= 0)
 		r = io_set_nonblock(s->handshake_fd, true);

@@ -40,7 +40,8 @@ static void on_capture(void *data, int fd, uint32_t events)
 }
 
 /* Opens the file and the pipe; *ret_wr is the writer's end. */
-static int capture_open(struct supervisor *s, struct sup_capture *c, const char *name, int *ret_wr, struct err *e)
+static int capture_open(
+	struct supervisor *s, struct sup_capture *c, const char *name, int *ret_wr, struct err *e)
 {
 	int fds[2];
 
@@ -135,7 +136,8 @@ void sup_start_failed(struct supervisor *s, int status, const char *text)
 	s->fail_text = malloc(FAIL_TEXT_MAX);
 	if (!s->fail_text)
 		abort(); /* nothing can be said any more; the next command repairs the record */
-	text_escape(s->fail_text, FAIL_TEXT_MAX, *text ? text : "unknown reason"); /* often the guest's own words */
+	text_escape(s->fail_text, FAIL_TEXT_MAX,
+		*text ? text : "unknown reason"); /* often the guest's own words */
 	end(s, NULL);
 }
 
@@ -311,15 +313,23 @@ static int start_machine(struct supervisor *s, struct err *e)
 	if (r < 0)
 		return err_sys(e, r, "cannot set up the vsock device");
 	struct machine_config c = {
-		.kernel = kernel, .initrd = initrd,
-		.vcpus = s->box->config.vcpus, .mem_bytes = s->box->config.mem_bytes,
-		.disks = {{.path = image, .read_only = true}, {.path = scratch}}, .n_disks = 2,
-		.accel = s->accel, .tsc_khz = info.tsc_khz,
-		.vsock_fd = vsock_fd, .hold_fd = s->lock_fd, .console_fd = console, .log_fd = messages,
+		.kernel = kernel,
+		.initrd = initrd,
+		.vcpus = s->box->config.vcpus,
+		.mem_bytes = s->box->config.mem_bytes,
+		.disks = {{.path = image, .read_only = true}, {.path = scratch}},
+		.n_disks = 2,
+		.accel = s->accel,
+		.tsc_khz = info.tsc_khz,
+		.vsock_fd = vsock_fd,
+		.hold_fd = s->lock_fd,
+		.console_fd = console,
+		.log_fd = messages,
 	};
 	r = machine_start(&c, &s->machine, e);
 	if (r == 0) {
-		r = loop_add_io(s->loop, machine_end_fd(s->machine), EPOLLIN, on_machine_end, s, &s->machine_end);
+		r = loop_add_io(
+			s->loop, machine_end_fd(s->machine), EPOLLIN, on_machine_end, s, &s->machine_end);
 		if (r < 0)
 			err_sys(e, r, "cannot watch the machine");
 	}
@@ -347,7 +357,9 @@ static int watch_signals(struct supervisor *s, struct err *e)
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	s->signals_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	int r = s->signals_fd < 0 ? -errno : loop_add_io(s->loop, s->signals_fd, EPOLLIN, on_signal, s, &s->signals_io);
+	int r = s->signals_fd < 0
+			? -errno
+			: loop_add_io(s->loop, s->signals_fd, EPOLLIN, on_signal, s, &s->signals_io);
 	return r < 0 ? err_sys(e, r, "cannot watch for signals") : 0;
 }
 
@@ -399,8 +411,16 @@ static void release(struct supervisor *s)
 
 int supervisor_main(const char *id)
 {
-	struct supervisor s = {.lock_fd = SUPERVISOR_LOCK_FD, .run_fd = -1, .box_fd = -1, .scratch_fd = -1, .console = {-1, -1, 0, NULL},
-		.messages = {-1, -1, 0, NULL}, .signals_fd = -1, .listen_fd = -1, .control_listen_fd = -1, .handshake_fd = -1,
+	struct supervisor s = {.lock_fd = SUPERVISOR_LOCK_FD,
+		.run_fd = -1,
+		.box_fd = -1,
+		.scratch_fd = -1,
+		.console = {-1, -1, 0, NULL},
+		.messages = {-1, -1, 0, NULL},
+		.signals_fd = -1,
+		.listen_fd = -1,
+		.control_listen_fd = -1,
+		.handshake_fd = -1,
 		.log = {.dirfd = -1, .fd = -1}};
 	struct err e = {0};
 

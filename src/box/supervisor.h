@@ -35,12 +35,14 @@
 
 #define SUP_CLIENTS_MAX	     256
 #define SUP_CLIENT_QUEUE_MAX (1u << 20) /* bytes waiting for a client before the workload is made to wait */
-#define SUP_SESSION_QUEUE_MAX (2u << 20) /* bytes waiting for the guest: a window of input in the smallest frames */
-#define SUP_BOOT_LIMIT_NS    300000000000ull /* from spawn to READY: an emulated host may run dozens of boots at once */
-#define SUP_FLUSH_LIMIT_NS   30000000000ull  /* for the guest to unmount */
-#define SUP_KILL_LIMIT_NS    10000000000ull  /* from SIGKILL to the workload's end, before the machine is ended */
-#define SUP_LOST_LIMIT_NS    2000000000ull /* from the end of the guest's connection to the end of its machine */
-#define SUP_CAPTURE_MAX	     (1u << 20)	     /* bytes of console.log, and of machine.log, of one run */
+#define SUP_SESSION_QUEUE_MAX \
+	(2u << 20) /* bytes waiting for the guest: a window of input in the smallest frames */
+#define SUP_BOOT_LIMIT_NS \
+	300000000000ull /* from spawn to READY: an emulated host may run dozens of boots at once */
+#define SUP_FLUSH_LIMIT_NS 30000000000ull /* for the guest to unmount */
+#define SUP_KILL_LIMIT_NS  10000000000ull /* from SIGKILL to the workload's end, before the machine is ended */
+#define SUP_LOST_LIMIT_NS  2000000000ull /* from the end of the guest's connection to the end of its machine */
+#define SUP_CAPTURE_MAX	   (1u << 20)	 /* bytes of console.log, and of machine.log, of one run */
 
 enum sup_phase { SUP_BOOT, SUP_LAUNCH, SUP_RUNNING, SUP_FLUSH, SUP_DONE };
 
@@ -66,20 +68,21 @@ struct supervisor {
 	struct machine *machine;
 	struct loop_source *machine_end, *signals_io, *timer, *listen_io, *control_io, *handshake_io;
 	int signals_fd, listen_fd, control_listen_fd, handshake_fd;
-	struct sup_capture console, messages; /* the guest's serial console; what the machine's backend says */
+	struct sup_capture console,
+		messages; /* the guest's serial console; what the machine's backend says */
 
 	struct wire_conn *control, *session;
 	struct log_writer log;
 	uint32_t guest_credit; /* bytes of STDIN the guest still takes */
 	uint32_t workload_pid;
-	bool greeted;	       /* HELLO was seen */
-	bool stdin_over;       /* no client will send more input */
-	bool stdin_closed;     /* STDIN_EOF was sent */
+	bool greeted;	   /* HELLO was seen */
+	bool stdin_over;   /* no client will send more input */
+	bool stdin_closed; /* STDIN_EOF was sent */
 
 	enum sup_phase phase;
 	bool stopping, killed; /* a stop was asked for; SIGKILL was sent */
 	int exit_code;
-	char *fail_text; /* why the start failed */
+	char *fail_text;       /* why the start failed */
 	const char *lost_text; /* set while SUP_LOST_LIMIT_NS runs */
 
 	struct sup_client *clients;

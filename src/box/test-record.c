@@ -177,7 +177,7 @@ static void an_ambiguous_prefix_lists_the_candidates(void **state)
 	assert_non_null(strstr(err.msg, "abc200000000 (db)"));
 	assert_null(strstr(err.msg, "other"));
 	for (int i = 0; i < 30; i++) { /* more than fit into the message */
-		char prefix[8], name[16];
+		char prefix[24], name[16];
 		snprintf(prefix, sizeof(prefix), "abcd%02d", i);
 		snprintf(name, sizeof(name), "box%d", i);
 		put_box(prefix, name);

@@ -47,8 +47,8 @@ const char *box_state_name(enum box_state s);
 
 /* What a box runs with; fixed at creation and stored as JSON with the record. */
 struct box_config {
-	struct strv entrypoint, cmd;  /* as given or taken from the image; process.argv is both */
-	struct wire_process process;  /* complete; rows and cols unused */
+	struct strv entrypoint, cmd; /* as given or taken from the image; process.argv is both */
+	struct wire_process process; /* complete; rows and cols unused */
 	char *hostname;
 	struct strv labels; /* "key=value" */
 	uint32_t vcpus;
@@ -126,7 +126,8 @@ int box_start(struct state *st, struct box *b, int *lock_fd, int *ret_conn, stru
  * A start failed before the workload ran: with --rm the box is removed, else it goes back to created or exited, with
  * the status (125 to 127) and the reason. Gives the lock up.
  */
-int box_undo_start(struct state *st, const struct box *b, int *lock_fd, int status, const char *reason, struct err *e);
+int box_undo_start(
+	struct state *st, const struct box *b, int *lock_fd, int status, const char *reason, struct err *e);
 
 /* Removes record, disks and logs of a box that is not live; takes *lock_fd (held) along. */
 int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err *e);
@@ -148,9 +149,9 @@ int box_connect_guest(struct state *st, const struct box *b, uint32_t port, stru
 enum box_op {
 	/* Output from now on, input if asked for; session frames both ways, ending with EXIT, or FAIL and what went wrong. */
 	BOX_OP_ATTACH = 1,
-	BOX_OP_STOP = 2,   /* signal, and SIGKILL after the timeout; reply when stopped */
-	BOX_OP_SIGNAL = 3, /* to the workload; reply when sent */
-	BOX_OP_WAIT = 4,   /* EXIT when it ends */
+	BOX_OP_STOP = 2,    /* signal, and SIGKILL after the timeout; reply when stopped */
+	BOX_OP_SIGNAL = 3,  /* to the workload; reply when sent */
+	BOX_OP_WAIT = 4,    /* EXIT when it ends */
 	BOX_OP_STARTED = 5, /* STARTED, or FAIL, once that is known */
 };
 struct box_request {
@@ -166,7 +167,8 @@ int box_put_request(struct buf *out, const struct box_request *r);
  * Asks the supervisor and waits for its answer (bounded by limit_ns; UINT64_MAX: for ever). For STOP, SIGNAL: 0 or
  * -errno. For WAIT: the exit status. -EPIPE when the supervisor went away without an answer.
  */
-int box_call(struct state *st, const struct box *b, const struct box_request *req, uint64_t limit_ns, struct err *e);
+int box_call(struct state *st, const struct box *b, const struct box_request *req, uint64_t limit_ns,
+	struct err *e);
 
 /*
  * The same for a box that was live, without a limit: while it has an owner that cannot be reached yet, or no more, it
@@ -180,8 +182,8 @@ int box_kill_hard(struct state *st, const struct box *b, struct err *e);
 /* ---- logs (see log.h of this room for the format) ---- */
 struct box_log_opts {
 	bool follow, timestamps;
-	int64_t tail;	   /* lines, -1: all */
-	int64_t since_ns;  /* since the epoch, 0: from the start */
+	int64_t tail;	  /* lines, -1: all */
+	int64_t since_ns; /* since the epoch, 0: from the start */
 };
 /* Prints to standard output and standard error. Follows until the box has ended. */
 int box_logs(struct state *st, const struct box *b, const struct box_log_opts *o, struct err *e);
