@@ -2,6 +2,7 @@
 #include "base/err.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -67,18 +68,14 @@ int err_oom(struct err *e)
 	return err_set(e, -ENOMEM, "out of memory");
 }
 
-/* Length of the valid UTF-8 sequence at s (RFC 3629), or 0. */
-static size_t utf8_len(const unsigned char *s)
+size_t text_utf8_len(const uint8_t *s, size_t left, uint32_t *ret_cp)
 {
-	if (s[0] < 0x80)
-		return 1;
-	size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-	uint32_t min = n == 2 ? 0x80 : n == 3 ? 0x800 : 0x10000;
-	uint32_t cp;
+	size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : s[0] >= 0x80 ? 2 : 1;
+	uint32_t min = n == 1 ? 0 : n == 2 ? 0x80 : n == 3 ? 0x800 : 0x10000;
+	uint32_t cp = n == 1 ? s[0] : s[0] & (0xffu >> (n + 1));
 
-	if (s[0] < 0xc2 || s[0] > 0xf4)
+	if (left < n || (s[0] >= 0x80 && s[0] < 0xc2) || s[0] > 0xf4)
 		return 0;
-	cp = s[0] & (0xffu >> (n + 1));
 	for (size_t i = 1; i < n; i++) {
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
@@ -86,11 +83,16 @@ static size_t utf8_len(const unsigned char *s)
 	}
 	if (cp < min || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff))
 		return 0;
-	/* C1 controls, bidirectional overrides and line separators change what a terminal shows. */
-	if ((cp >= 0x80 && cp < 0xa0) || (cp >= 0x202a && cp <= 0x202e) || (cp >= 0x2066 && cp <= 0x2069) ||
-		cp == 0x2028 || cp == 0x2029)
-		return 0;
+	if (ret_cp)
+		*ret_cp = cp;
 	return n;
+}
+
+/* Controls (C0, C1), bidirectional overrides and line separators change what a terminal shows. */
+static bool is_tame(uint32_t cp)
+{
+	return cp >= 0x20 && !(cp >= 0x7f && cp < 0xa0) && !(cp >= 0x202a && cp <= 0x202e) &&
+	       !(cp >= 0x2066 && cp <= 0x2069) && cp != 0x2028 && cp != 0x2029;
 }
 
 void text_escape(char *dst, size_t size, const char *src)
@@ -99,8 +101,9 @@ void text_escape(char *dst, size_t size, const char *src)
 	size_t o = 0;
 
 	while (*s) {
-		size_t n = *s < 0x20 || *s == 0x7f ? 0 : utf8_len(s);
-		if (n) {
+		uint32_t cp;
+		size_t n = text_utf8_len(s, strnlen((const char *)s, 4), &cp);
+		if (n && is_tame(cp)) {
 			if (o + n + 1 > size)
 				break;
 			memcpy(dst + o, s, n);

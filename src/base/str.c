@@ -46,6 +46,21 @@ void hex_encode(char *dst, const void *src, size_t len)
 	dst[2 * len] = '\0';
 }
 
+int hex_decode(void *dst, const char *src, size_t len)
+{
+	static const char digits[] = "0123456789abcdef";
+	uint8_t *d = dst;
+
+	for (size_t i = 0; i < len; i++) {
+		const char *hi = src[2 * i] ? strchr(digits, src[2 * i]) : NULL;
+		const char *lo = hi && src[2 * i + 1] ? strchr(digits, src[2 * i + 1]) : NULL;
+		if (!lo)
+			return -EINVAL;
+		d[i] = (uint8_t)((hi - digits) << 4 | (lo - digits));
+	}
+	return 0;
+}
+
 static uint64_t clock_ns(clockid_t id)
 {
 	struct timespec ts;

@@ -170,7 +170,10 @@ static void dispositions_and_mask_are_the_default_ones(void **state)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, &old);
-	const char *text = output_of("grep -E '^Sig(Blk|Ign)' /proc/self/status", NULL, 0, false);
+	/* 32 and 33 are the C library's own: make(1) hands them down ignored, and no program can change that. */
+	const char *text = output_of(
+		"grep -E '^Sig(Blk|Ign)' /proc/self/status | sed s/0000000180000000/0000000000000000/", NULL,
+		0, false);
 	assert_string_equal(text, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 	sigset_t now;
 	sigprocmask(SIG_SETMASK, &old, &now);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "base/units.h"
 
 struct parse_case {
@@ -178,9 +179,24 @@ static void times_are_printed_in_utc_with_nine_digits(void **state)
 	}
 }
 
+static void hex_is_decoded_as_it_was_encoded(void **state)
+{
+	const uint8_t bytes[4] = {0x00, 0x9a, 0xff, 0x01};
+	uint8_t back[4];
+	char text[9];
+
+	hex_encode(text, bytes, sizeof(bytes));
+	assert_string_equal(text, "009aff01");
+	assert_int_equal(hex_decode(back, "009aff01rest", sizeof(back)), 0);
+	assert_memory_equal(back, bytes, sizeof(bytes));
+	assert_int_equal(hex_decode(back, "009aff0", sizeof(back)), -EINVAL);
+	assert_int_equal(hex_decode(back, "009AFF01", sizeof(back)), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hex_is_decoded_as_it_was_encoded),
 		cmocka_unit_test(numbers_are_decimal_whole_and_bounded),
 		cmocka_unit_test(sizes_are_binary_multiples),
 		cmocka_unit_test(durations_are_sums_of_parts),

@@ -69,23 +69,6 @@ static void flush(struct log_writer *w)
 		rotate(w);
 }
 
-/* Length of a UTF-8 sequence at s, 0 if malformed (RFC 3629). */
-static size_t utf8_seq(const uint8_t *s, size_t left)
-{
-	size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-
-	if (s[0] < 0xc2 || s[0] > 0xf4 || left < n)
-		return 0;
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-		(s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 /* Writes s as the inside of a JSON string at o (6 * len bytes of room). Returns its end, or NULL if it is no text. */
 static char *put_json_text(char *o, const uint8_t *s, size_t len)
 {
@@ -94,7 +77,7 @@ static char *put_json_text(char *o, const uint8_t *s, size_t len)
 	for (size_t i = 0; i < len;) {
 		uint8_t c = s[i];
 		if (c >= 0x80) {
-			size_t n = utf8_seq(s + i, len - i);
+			size_t n = text_utf8_len(s + i, len - i, NULL);
 			if (n == 0)
 				return NULL;
 			memcpy(o, s + i, n);

@@ -109,11 +109,9 @@ static int write_image(struct oci_spool *sp, const char *chain, const struct oci
 		}
 	}
 	/* The image is a function of its layers, its UUID too. */
-	for (size_t i = 0; i < sizeof(uuid); i++) {
-		unsigned int v = 0;
-		sscanf(oci_digest_hex(chain) + 2 * i, "%2x", &v);
-		uuid[i] = (uint8_t)v;
-	}
+	r = hex_decode(uuid, oci_digest_hex(chain), sizeof(uuid));
+	if (r < 0)
+		return err_sys(e, r, "chain ID %s", chain);
 	*ret_size = w.live_bytes;
 	return oci_erofs_finish(&w, uuid, e);
 }

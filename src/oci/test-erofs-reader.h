@@ -184,7 +184,7 @@ static inline void er_list(const struct er_image *im, const struct er_inode *dir
 			name[name_len] = '\0';
 			CHECK(strlen(name) == name_len && !strchr(name, '/'));
 			CHECK(n_entries == 0 || strcmp(last, name) < 0);
-			strcpy(last, name);
+			memcpy(last, name, name_len + 1);
 			fn(data, name, er_le(&b, 12 * k, 8), (unsigned)er_le(&b, 12 * k + 10, 1));
 		}
 	}

@@ -33,7 +33,7 @@ COMMAND_TIMEOUT_S = 120
 # What a process may take to go once its box is gone.
 EXIT_GRACE_S = 5
 
-EMULATION_WARNING = re.compile(rb"^a3s-box: .*emulat.*\n", re.MULTILINE | re.IGNORECASE)
+EMULATION_WARNING = re.compile(rb"^a3s-box: warning: .*emulat.*\n", re.MULTILINE | re.IGNORECASE)
 
 
 def core(test):

@@ -9,6 +9,8 @@
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
 
+#include <stdint.h>
+
 #include "base/cleanup.h"
 
 #define ERR_MSG_MAX 1024 /* bytes; longer text is cut */
@@ -30,6 +32,8 @@ int err_hint(struct err *e, const char *fmt, ...) PRINTF(2, 3);
 /* Out of memory, in one word. Returns -ENOMEM. */
 int err_oom(struct err *e);
 
+/* Length of the UTF-8 sequence (RFC 3629) that s[0..left) begins with, left > 0; 0 if malformed. ret_cp may be NULL. */
+size_t text_utf8_len(const uint8_t *s, size_t left, uint32_t *ret_cp);
 /*
  * Copies src to dst (size bytes, always terminated) with control characters, and bytes that are not
  * valid UTF-8, written as \xNN, so that names chosen by others cannot drive the user's terminal.

@@ -50,6 +50,8 @@ char *str_dup(const char *s);
 void io_random(void *buf, size_t len);
 /* Writes 2*len lower-case hex digits and a NUL. */
 void hex_encode(char *dst, const void *src, size_t len);
+/* Reads 2*len lower-case hex digits into len bytes; what follows them is not looked at. 0 or -EINVAL. */
+int hex_decode(void *dst, const char *src, size_t len);
 
 /* Time in nanoseconds: monotonic, and since the epoch. */
 uint64_t time_mono_ns(void);
