@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -14,6 +15,9 @@
 #include "run.h"
 
 enum { NAME_ATTEMPTS = 20 };
+
+/* For all boxes together that box_reconcile finds dying. */
+#define RECONCILE_PATIENCE_NS 3000000000ull
 
 static int insert(struct state *st, const struct box *b, const char *config, struct err *e)
 {
@@ -260,12 +264,35 @@ static int repair_locked(struct state *st, const char *id, int *lock, struct err
 	return 0;
 }
 
-static int repair(struct state *st, const char *id, struct err *e)
+/*
+ * A live box has a supervisor that answers, but for the first moments of its start; if not, it is gone or going, and its
+ * machine with it.
+ */
+static bool supervisor_gone(struct state *st, const char *id)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
+
+	if (state_prepare(st, &s, NULL,
+		    "SELECT 1 FROM boxes WHERE id=?1 AND state IN ('starting','running','stopping')", "s",
+		    id) < 0 ||
+		state_step(st, s, NULL) <= 0)
+		return false;
+	CLEANUP_CLOSE int dir = box_open_run_dir(st, id, false, NULL);
+	CLEANUP_CLOSE int fd = dir < 0 ? dir : unix_connect_at(dir, RUN_CTL_SOCKET);
+	return fd == -ENOENT || fd == -ECONNREFUSED;
+}
+
+static int repair(struct state *st, const char *id, uint64_t deadline_ns, struct err *e)
 {
 	CLEANUP_CLOSE int lock = -1;
-	int r = box_try_lock(st, id, &lock, e);
-	if (r == -EBUSY)
-		return 0; /* has an owner */
+	int r;
+
+	/* The machine of a dead supervisor holds the lock for the moment that its end takes. */
+	while ((r = box_try_lock(st, id, &lock, e)) == -EBUSY) {
+		if (!supervisor_gone(st, id) || time_mono_ns() >= deadline_ns)
+			return 0; /* has an owner */
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	}
 	return r < 0 ? r : repair_locked(st, id, &lock, e);
 }
 
@@ -315,9 +342,10 @@ int box_reconcile(struct state *st, struct err *e)
 	if (r == 0)
 		r = list_live_records(st, &ids, e); /* IDs may come twice: the second finds nothing to do */
 	/* One box that cannot be repaired (a full disk, say) must not keep the user from the others. */
+	uint64_t deadline = time_mono_ns() + RECONCILE_PATIENCE_NS;
 	for (size_t i = 0; r == 0 && i < ids.n; i++) {
 		struct err one = {0};
-		if (repair(st, ids.v[i], &one) < 0)
+		if (repair(st, ids.v[i], deadline, &one) < 0)
 			log_warn("box %.*s cannot be repaired now: %s", BOX_ID_SHORT_LEN, ids.v[i], one.msg);
 	}
 	return r;

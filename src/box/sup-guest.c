@@ -60,6 +60,7 @@ static int on_session_frame(void *data, struct wire_conn *conn, const struct wir
 			return 0;
 		}
 		s->phase = SUP_RUNNING;
+		sup_milestone(s, "workload started");
 		sup_clients_started(s);
 		sup_clients_pump_stdin(s);
 		return 0;
@@ -86,6 +87,7 @@ static int on_session_frame(void *data, struct wire_conn *conn, const struct wir
 		r = wire_get_u32(f, &v);
 		if (r < 0 || v > 255)
 			return -EBADMSG;
+		sup_milestone(s, "workload ended");
 		sup_workload_ended(s, (int)v);
 		return 0;
 	default:
@@ -177,6 +179,7 @@ static int on_control_frame(void *data, struct wire_conn *conn, const struct wir
 	case WIRE_HELLO:
 		if (s->phase != SUP_BOOT || s->greeted)
 			return -EBADMSG;
+		sup_milestone(s, "guest connected");
 		s->greeted = true; /* once: an answer to each would be a way to fill our memory */
 		r = wire_get_hello(f, &h);
 		if (r < 0)
@@ -189,6 +192,7 @@ static int on_control_frame(void *data, struct wire_conn *conn, const struct wir
 	case WIRE_READY:
 		if (s->phase != SUP_BOOT)
 			return -EBADMSG;
+		sup_milestone(s, "guest ready");
 		open_session(s);
 		return 0;
 	case WIRE_FAIL:

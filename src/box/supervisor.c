@@ -14,6 +14,11 @@
 
 enum { FAIL_TEXT_MAX = 1024 };
 
+void sup_milestone(const struct supervisor *s, const char *what)
+{
+	log_debug("%7.1f ms: %s", (double)(time_mono_ns() - s->born_ns) / 1e6, what);
+}
+
 /* ---- the end ---- */
 
 /* Takes one piece off the pipe. Returns false when there is none, or no more to come. */
@@ -121,7 +126,9 @@ static void end(struct supervisor *s, const char *error)
 	s->phase = SUP_DONE;
 	sup_clients_unlisten(s);
 	tear_down(s);
+	sup_milestone(s, "machine gone");
 	finish_record(s, error);
+	sup_milestone(s, "record final");
 	sup_clients_finish(s, cut_short ? error : NULL);
 	if (!s->clients)
 		loop_quit(s->loop, 0);
@@ -326,6 +333,7 @@ static int start_machine(struct supervisor *s, struct err *e)
 		.console_fd = console,
 		.log_fd = messages,
 	};
+	sup_milestone(s, "starting the machine");
 	r = machine_start(&c, &s->machine, e);
 	if (r == 0) {
 		r = loop_add_io(
@@ -426,6 +434,7 @@ int supervisor_main(const char *id)
 
 	io_set_cloexec(SUPERVISOR_LOCK_FD, true);
 	io_set_cloexec(SUPERVISOR_CLIENT_FD, true);
+	s.born_ns = time_mono_ns();
 	raise_descriptor_limit();
 	int r = loop_new(&s.loop);
 	if (r == 0)

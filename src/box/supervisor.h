@@ -79,6 +79,7 @@ struct supervisor {
 	bool stdin_over;   /* no client will send more input */
 	bool stdin_closed; /* STDIN_EOF was sent */
 
+	uint64_t born_ns; /* monotonic: for sup_milestone */
 	enum sup_phase phase;
 	bool stopping, killed; /* a stop was asked for; SIGKILL was sent */
 	int exit_code;
@@ -90,6 +91,8 @@ struct supervisor {
 };
 
 /* ---- supervisor.c ---- */
+/* Notes in supervisor.log, with A3S_LOG=debug, how long it took to get here. */
+void sup_milestone(const struct supervisor *s, const char *what);
 /* The workload never ran: status 125 to 127 and why. Ends everything. */
 void sup_start_failed(struct supervisor *s, int status, const char *text);
 /* The workload ended with this code; error NULL unless something went wrong. */

@@ -144,8 +144,6 @@ static void build_args(struct args *a, const char *qemu, const struct machine_co
 	arg(a, "socket,id=vsock,fd=%d", CHILD_VSOCK_FD);
 	arg(a, "-device");
 	arg(a, "vhost-user-vsock-device,chardev=vsock");
-	arg(a, "-device");
-	arg(a, "virtio-rng-device");
 	arg(a, "-chardev");
 	arg(a, "stdio,id=console,signal=off");
 	arg(a, "-serial");
