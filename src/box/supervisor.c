@@ -4,12 +4,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 
 #include "base/io.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "run.h"
 
 enum { FAIL_TEXT_MAX = 1024 };
@@ -344,17 +344,6 @@ static int start_machine(struct supervisor *s, struct err *e)
 	return r;
 }
 
-/* Each guest connection takes a descriptor: as many as the host lets us have. */
-static void raise_descriptor_limit(void)
-{
-	struct rlimit l;
-
-	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
-		l.rlim_cur = l.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &l);
-	}
-}
-
 static int watch_signals(struct supervisor *s, struct err *e)
 {
 	sigset_t set;
@@ -435,7 +424,7 @@ int supervisor_main(const char *id)
 	io_set_cloexec(SUPERVISOR_LOCK_FD, true);
 	io_set_cloexec(SUPERVISOR_CLIENT_FD, true);
 	s.born_ns = time_mono_ns();
-	raise_descriptor_limit();
+	proc_raise_descriptor_limit(); /* each guest connection takes one */
 	int r = loop_new(&s.loop);
 	if (r == 0)
 		r = sup_client_add(&s, SUPERVISOR_CLIENT_FD, true);

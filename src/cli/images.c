@@ -5,6 +5,7 @@
 
 #include "app.h"
 #include "base/io.h"
+#include "base/proc.h"
 #include "base/units.h"
 
 enum { SHORT_ID = 12 };
@@ -178,6 +179,7 @@ int cmd_load(const struct cmd *c, int argc, char **argv)
 			err_hint(&e, "name the archive: a3s-box load -i FILE");
 		}
 	}
+	proc_raise_descriptor_limit(); /* each entry of an archive is a file until all of it is known to be good */
 	if (r == 0)
 		r = app_open(&a, true, &e);
 	if (r == 0) {

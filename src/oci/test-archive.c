@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "image-archive.h"
+#include "base/proc.h"
 #include "test-home.h"
 #include "test-images.h"
 
@@ -464,6 +465,7 @@ static void test_repeated_documents(void **state)
 
 int main(void)
 {
+	proc_raise_descriptor_limit(); /* as the command does: each entry takes one */
 	const struct CMUnitTest tests[] = {
 		STORE_TEST(test_oci_layout),
 		STORE_TEST(test_names),

@@ -33,6 +33,8 @@ pid_t proc_spawn(const struct proc_opts *o, int *ret_pidfd);
 int proc_wait(pid_t pid, int *status);
 /* Exit status in the shell's convention: code, or 128 + signal. */
 int proc_status_code(int wait_status);
+/* Raises our soft limit of open descriptors to the hard one. Children inherit it. */
+void proc_raise_descriptor_limit(void);
 /* Path of the running executable's folder, malloc'd, or NULL. */
 char *proc_self_dir(void);
 
