@@ -308,7 +308,9 @@ static const struct wire_conn_ops conn_ops = {.on_frame = on_frame, .on_end = on
 
 static void on_slow(void *data)
 {
-	fprintf(stderr, "a3s-box: still starting (a busy or emulated host takes its time; ^C gives up)\n");
+	if (isatty(STDERR_FILENO)) /* nobody else waits for a word; scripts read what is there */
+		fprintf(stderr,
+			"a3s-box: still starting (a busy or emulated host takes its time; ^C gives up)\n");
 }
 
 static int set_up(struct session *s, struct loop_source **signals)
