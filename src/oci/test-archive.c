@@ -7,8 +7,8 @@
 #include <cmocka.h>
 #include <sys/mman.h>
 
-#include "image-archive.h"
 #include "base/proc.h"
+#include "image-archive.h"
 #include "test-home.h"
 #include "test-images.h"
 
