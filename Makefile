@@ -2,6 +2,7 @@
 #
 #   make run        everything a fresh Debian 12 needs, then an image's program in its own kernel
 #   make test       everything needed, then all tests
+#   make test-arm64 everything needed, then the unit tests of a build for arm64, emulated
 #   make build      build/a3s-box, its supervisor, the guest kernel and the initramfs
 #   make install    PREFIX=/usr/local DESTDIR=
 #   make lint | fmt | bench | sanitize | fuzz | clean
@@ -12,7 +13,7 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 30
 TESTFLAGS ?=
 
-.PHONY: run test build install lint fmt bench sanitize sanitize-build fuzz clean setup
+.PHONY: run test test-arm64 build install lint fmt bench sanitize sanitize-build fuzz clean setup
 
 .DEFAULT_GOAL := build
 
@@ -31,6 +32,11 @@ run:
 test: setup
 	@scripts/build build
 	@tests/run $(TESTFLAGS)
+
+test-arm64:
+	@scripts/setup build arm64
+	@scripts/arm64 build-arm64
+	@tests/run --build build-arm64 --suite unit $(TESTFLAGS)
 
 install: build
 	@scripts/install build "$(PREFIX)" "$(DESTDIR)"

@@ -8,7 +8,9 @@
  */
 #include "base/loop.h"
 
+#include <pthread.h>
 #include <stdbool.h>
+#include <sys/eventfd.h>
 
 #include "base/io.h"
 
@@ -31,8 +33,22 @@ struct loop_source {
 	void *data;
 };
 
+/* A call from another thread, on that thread's stack. */
+struct call {
+	struct call *next;
+	loop_fn fn;
+	void *data;
+	bool done;
+};
+
 struct loop {
 	int epfd;
+	int call_fd; /* eventfd that wakes the loop for calls; -1: none allowed */
+	pthread_t thread;
+	struct loop_source *call_src;
+	pthread_mutex_t call_lock;
+	pthread_cond_t call_done;
+	struct call *calls, **calls_end; /* under call_lock */
 	struct loop_source *sources, *graveyard;
 	unsigned n_timers;
 	bool any_pending, quit, dispatching;
@@ -44,6 +60,10 @@ int loop_new(struct loop **ret)
 	struct loop *l = calloc(1, sizeof(*l));
 	if (!l)
 		return -ENOMEM;
+	l->call_fd = -1;
+	l->calls_end = &l->calls;
+	pthread_mutex_init(&l->call_lock, NULL);
+	pthread_cond_init(&l->call_done, NULL);
 	l->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (l->epfd < 0) {
 		int r = -errno;
@@ -71,7 +91,10 @@ void loop_free(struct loop *l)
 	while (l->sources)
 		loop_source_free(l->sources);
 	bury(l);
+	close_fd(&l->call_fd);
 	close(l->epfd);
+	pthread_cond_destroy(&l->call_done);
+	pthread_mutex_destroy(&l->call_lock);
 	free(l);
 }
 
@@ -179,6 +202,58 @@ void loop_defer(struct loop_source *s)
 {
 	s->pending = true;
 	s->loop->any_pending = true;
+}
+
+static void on_calls(void *data, int fd, uint32_t events)
+{
+	struct loop *l = data;
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) != sizeof(count))
+		return;
+	pthread_mutex_lock(&l->call_lock);
+	while (l->calls) {
+		struct call *c = l->calls;
+		l->calls = c->next;
+		if (!l->calls)
+			l->calls_end = &l->calls;
+		pthread_mutex_unlock(&l->call_lock);
+		c->fn(c->data);
+		pthread_mutex_lock(&l->call_lock);
+		c->done = true; /* from here on its stack frame may be gone */
+		pthread_cond_broadcast(&l->call_done);
+	}
+	pthread_mutex_unlock(&l->call_lock);
+}
+
+int loop_allow_calls(struct loop *l)
+{
+	l->thread = pthread_self();
+	if (l->call_fd >= 0)
+		return 0;
+	l->call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (l->call_fd < 0)
+		return -errno;
+	return loop_add_io(l, l->call_fd, EPOLLIN, on_calls, l, &l->call_src);
+}
+
+void loop_call(struct loop *l, loop_fn fn, void *data)
+{
+	struct call c = {.fn = fn, .data = data};
+	const uint64_t one = 1;
+
+	if (pthread_equal(pthread_self(), l->thread)) {
+		fn(data);
+		return;
+	}
+	pthread_mutex_lock(&l->call_lock);
+	*l->calls_end = &c;
+	l->calls_end = &c.next;
+	ssize_t n = write(l->call_fd, &one, sizeof(one)); /* cannot fail: the counter is far from its end */
+	(void)n;
+	while (!c.done)
+		pthread_cond_wait(&l->call_done, &l->call_lock);
+	pthread_mutex_unlock(&l->call_lock);
 }
 
 /* Milliseconds until the nearest deadline, rounded up, at most limit_ms (-1: no limit). */

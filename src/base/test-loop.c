@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The event loop: what a callback may do, in which order things run, and that nothing starves. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -152,10 +153,10 @@ static void timers_run_in_the_order_of_their_deadlines(void **state)
 	static const char names[] = "dbeac"; /* in the order of creation */
 
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(loop_add_timer(f.l, (uint64_t)(names[i] - 'a' + 1) * 100000, note_it,
+		assert_int_equal(loop_add_timer(f.l, (uint64_t)(names[i] - 'a' + 1) * 10 * MS, note_it,
 					 (void *)(uintptr_t)&names[i], &f.src[i]),
 			0);
-	uint64_t until = time_mono_ns() + 2 * MS;
+	uint64_t until = time_mono_ns() + 60 * MS;
 	while (time_mono_ns() < until)
 		; /* all are due at once: a turn that comes late must not mix them up */
 	loop_turn(f.l, 0);
@@ -347,6 +348,161 @@ static void a_loop_frees_the_sources_left_on_it(void **state)
 	loop_source_free(NULL);
 }
 
+/* ---- calls from other threads ---- */
+
+enum { CALLERS = 4, CALLS = 500 };
+
+struct caller {
+	pthread_t thread;
+	struct loop *l;
+	unsigned returned;
+	bool quit; /* ends the loop when it is done */
+};
+
+static pthread_t loop_thread;
+static unsigned n_calls, n_wrong;
+
+static void on_call(void *data)
+{
+	unsigned *sum = data;
+
+	/* Without a lock: all of them run on one thread, one after the other. */
+	n_calls++;
+	++*sum;
+	n_wrong += !pthread_equal(pthread_self(), loop_thread);
+}
+
+static void *call_many(void *data)
+{
+	struct caller *c = data;
+	unsigned sum = 0;
+
+	for (unsigned i = 0; i < CALLS; i++) {
+		loop_call(c->l, on_call, &sum);
+		c->returned += sum == i + 1; /* it is done by now */
+	}
+	if (c->quit)
+		loop_call(c->l, quit_seven, NULL);
+	return NULL;
+}
+
+static void a_call_on_the_loops_own_thread_runs_at_once(void **state)
+{
+	unsigned sum = 0;
+
+	loop_thread = pthread_self();
+	assert_int_equal(loop_allow_calls(f.l), 0);
+	n_wrong = 0;
+	loop_call(f.l, on_call, &sum);
+	assert_int_equal(sum, 1);
+	assert_int_equal(n_wrong, 0);
+}
+
+static void calls_of_a_thread_run_on_the_loop_and_are_waited_for(void **state)
+{
+	struct caller c = {.l = f.l, .quit = true};
+
+	loop_thread = pthread_self();
+	n_calls = n_wrong = 0;
+	assert_int_equal(loop_allow_calls(f.l), 0);
+	assert_int_equal(pthread_create(&c.thread, NULL, call_many, &c), 0);
+	assert_int_equal(loop_run(f.l), 7);
+	pthread_join(c.thread, NULL);
+	assert_int_equal(n_calls, CALLS);
+	assert_int_equal(n_wrong, 0);
+	assert_int_equal(c.returned, CALLS);
+}
+
+static void calls_of_several_threads_do_not_meet(void **state)
+{
+	struct caller c[CALLERS] = {0};
+
+	loop_thread = pthread_self();
+	n_calls = n_wrong = 0;
+	assert_int_equal(loop_allow_calls(f.l), 0);
+	for (int i = 0; i < CALLERS; i++) {
+		c[i].l = f.l;
+		assert_int_equal(pthread_create(&c[i].thread, NULL, call_many, &c[i]), 0);
+	}
+	for (uint64_t end = time_mono_ns() + 20000 * MS; n_calls < CALLERS * CALLS && time_mono_ns() < end;)
+		assert_int_equal(loop_turn(f.l, 10), 0);
+	for (int i = 0; i < CALLERS; i++) {
+		pthread_join(c[i].thread, NULL);
+		assert_int_equal(c[i].returned, CALLS);
+	}
+	assert_int_equal(n_calls, CALLERS * CALLS);
+	assert_int_equal(n_wrong, 0);
+}
+
+static void call_again(void *data)
+{
+	unsigned *sum = data;
+
+	if (++*sum < 3)
+		loop_call(f.l, call_again, sum);
+}
+
+static void *call_nested(void *data)
+{
+	loop_call(f.l, call_again, data);
+	loop_call(f.l, quit_seven, NULL);
+	return NULL;
+}
+
+static void a_call_may_call(void **state)
+{
+	unsigned sum = 0;
+	pthread_t t;
+
+	assert_int_equal(loop_allow_calls(f.l), 0);
+	assert_int_equal(pthread_create(&t, NULL, call_nested, &sum), 0);
+	assert_int_equal(loop_run(f.l), 7);
+	pthread_join(t, NULL);
+	assert_int_equal(sum, 3);
+}
+
+static void free_source(void *data)
+{
+	loop_source_free(TAKE_PTR(f.src[1]));
+	loop_defer(f.src[2]);
+}
+
+static void *call_free(void *data)
+{
+	loop_call(f.l, free_source, NULL);
+	return NULL;
+}
+
+static void a_call_may_free_and_defer_as_any_callback(void **state)
+{
+	pthread_t t;
+
+	assert_int_equal(loop_allow_calls(f.l), 0);
+	assert_int_equal(loop_add_io(f.l, f.pair[0], EPOLLIN, count_io, &f.calls[1], &f.src[1]), 0);
+	assert_int_equal(loop_add_deferred(f.l, quit_seven, NULL, &f.src[2]), 0);
+	assert_int_equal(pthread_create(&t, NULL, call_free, NULL), 0);
+	assert_int_equal(loop_run(f.l), 7);
+	pthread_join(t, NULL);
+	assert_int_equal(write(f.pair[1], "x", 1), 1);
+	loop_turn(f.l, 0);
+	assert_int_equal(f.calls[1], 0);
+}
+
+static void a_call_waits_for_a_loop_that_is_not_running_yet(void **state)
+{
+	struct caller c = {.l = f.l, .quit = true};
+
+	loop_thread = pthread_self();
+	n_calls = n_wrong = 0;
+	assert_int_equal(loop_allow_calls(f.l), 0);
+	assert_int_equal(pthread_create(&c.thread, NULL, call_many, &c), 0);
+	usleep(20000);
+	assert_int_equal(n_calls, 0);
+	assert_int_equal(loop_run(f.l), 7);
+	pthread_join(c.thread, NULL);
+	assert_int_equal(n_calls, CALLS);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
@@ -371,6 +527,12 @@ int main(void)
 		TEST(running_ends_with_the_value_given_to_quit),
 		TEST(a_quit_before_running_is_not_lost_and_counts_once),
 		TEST(a_loop_frees_the_sources_left_on_it),
+		TEST(a_call_on_the_loops_own_thread_runs_at_once),
+		TEST(calls_of_a_thread_run_on_the_loop_and_are_waited_for),
+		TEST(calls_of_several_threads_do_not_meet),
+		TEST(a_call_may_call),
+		TEST(a_call_may_free_and_defer_as_any_callback),
+		TEST(a_call_waits_for_a_loop_that_is_not_running_yet),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

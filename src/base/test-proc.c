@@ -2,6 +2,7 @@
 /* Child processes: which descriptors they get, how failures of exec come back, and who dies with whom. */
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -170,7 +171,9 @@ static void dispositions_and_mask_are_the_default_ones(void **state)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigprocmask(SIG_BLOCK, &set, &old);
-	/* 32 and 33 are the C library's own: make(1) hands them down ignored, and no program can change that. */
+	/*
+	 * 32 and 33 are the C library's own: make(1) hands them down ignored, and no program can change that.
+	 */
 	const char *text = output_of(
 		"grep -E '^Sig(Blk|Ign)' /proc/self/status | sed s/0000000180000000/0000000000000000/", NULL,
 		0, false);
@@ -301,7 +304,7 @@ static void spawning_works_when_our_own_standard_descriptors_are_closed(void **s
 /* ---- dying ---- */
 
 /* Kills the parent of a sleeping child; tells whether the child ended too, within the limit. */
-static bool child_ends_with_parent(bool die_with_parent, int limit_ms)
+static bool child_ends_with_parent(bool die_with_parent, struct proc_confine *confine, int limit_ms)
 {
 	int fds[2], status;
 	pid_t child;
@@ -310,7 +313,10 @@ static bool child_ends_with_parent(bool die_with_parent, int limit_ms)
 	pid_t middle = fork();
 	if (middle == 0) {
 		static const char *const argv[] = {"sleep", "1000", NULL};
-		struct proc_opts o = {.path = "sleep", .argv = argv, .die_with_parent = die_with_parent};
+		struct proc_opts o = {.path = "sleep",
+			.argv = argv,
+			.die_with_parent = die_with_parent,
+			.confine = confine};
 		pid_t pid = proc_spawn(&o, NULL);
 		if (io_write_full(fds[1], &pid, sizeof(pid)) < 0)
 			_exit(1);
@@ -335,12 +341,140 @@ static bool child_ends_with_parent(bool die_with_parent, int limit_ms)
 
 static void a_child_dies_with_its_parent_when_asked_to(void **state)
 {
-	assert_true(child_ends_with_parent(true, LIMIT_MS));
+	assert_true(child_ends_with_parent(true, NULL, LIMIT_MS));
 }
 
 static void a_child_otherwise_survives_its_parent(void **state)
 {
-	assert_false(child_ends_with_parent(false, 100));
+	assert_false(child_ends_with_parent(false, NULL, 100));
+}
+
+/* ---- namespaces ---- */
+
+enum { SPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS };
+
+/* Runs a script so confined, with its output and one more descriptor, and returns what it printed. */
+static const char *confined_output(const char *script, struct proc_confine *c)
+{
+	static char text[4096];
+	const char *argv[] = {"sh", "-c", script, NULL};
+	int fds[2], status, more = letter_fd('l', -1);
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	const struct proc_fd list[] = {{fds[1], 1}, {more, 9}};
+	struct proc_opts o = {.path = "/bin/sh",
+		.argv = argv,
+		.fds = list,
+		.n_fds = ARRAY_LEN(list),
+		.new_session = true,
+		.die_with_parent = true,
+		.no_new_privs = true,
+		.confine = c};
+	pid_t pid = proc_spawn(&o, NULL);
+	assert_true(pid > 0);
+	close(fds[1]);
+	close(more);
+	ssize_t len = io_read_full(fds[0], text, sizeof(text) - 1);
+	text[len > 0 ? len : 0] = '\0';
+	close(fds[0]);
+	assert_int_equal(proc_wait(pid, &status), 0);
+	assert_int_equal(status, 0);
+	return text;
+}
+
+/* Whether this host permits them; the tests of what is in them are of no use where it does not. */
+static bool namespaces_possible(void)
+{
+	struct proc_confine c = {.namespaces = SPACES, .landlock_fd = -1};
+	confined_output(":", &c);
+	assert_int_equal(c.got == c.namespaces, c.namespaces_error == 0);
+	return c.got == c.namespaces;
+}
+
+static void in_new_namespaces_a_child_is_alone(void **state)
+{
+	struct proc_confine c = {.namespaces = SPACES, .capabilities = true, .landlock_fd = -1};
+
+	if (!namespaces_possible())
+		skip();
+	assert_string_equal(
+		confined_output("echo $$ $PPID; id -u; id -g; cat <&9; grep -c : /proc/self/net/dev;"
+				"grep -E '^(CapEff|NoNewPrivs)' /proc/self/status | grep -c -v '\t0*$'",
+			&c),
+		"1 0\n0\n0\nl1\n2\n");
+	assert_int_equal(c.got, SPACES);
+}
+
+static void a_child_without_capabilities_can_get_none(void **state)
+{
+	struct proc_confine c = {.namespaces = SPACES, .landlock_fd = -1};
+	const char *script = "grep -E '^Cap' /proc/self/status | grep -v '\t0*$';"
+			     "unshare -U true 2>/dev/null || echo no more";
+
+	if (!namespaces_possible())
+		skip();
+	assert_string_equal(confined_output(script, &c), "no more\n");
+	/*
+	 * Root stays root outside of a user namespace, and so gets nothing by exec only if it cannot get
+	 * anything.
+	 */
+	c.namespaces = 0;
+	assert_string_equal(confined_output("id -u >/dev/null; grep -E '^CapEff' /proc/self/status", &c),
+		"CapEff:\t0000000000000000\n");
+	assert_int_equal(c.got, 0);
+	assert_int_equal(c.namespaces_error, 0);
+}
+
+static void namespaces_change_nothing_about_failures(void **state)
+{
+	static const char *const argv[] = {"x", NULL};
+	struct proc_confine c = {.namespaces = SPACES, .landlock_fd = -1};
+	struct proc_opts o = {.path = "/absent/program", .argv = argv, .confine = &c};
+
+	assert_int_equal(proc_spawn(&o, NULL), -ENOENT);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	/* A ruleset that is none is reported, and the child does without. */
+	c.landlock_fd = letter_fd('x', -1);
+	assert_string_equal(confined_output("echo runs", &c), "runs\n");
+	assert_int_not_equal(c.landlock_error, 0);
+	close(c.landlock_fd);
+}
+
+static void the_init_of_a_namespace_dies_with_its_parent(void **state)
+{
+	struct proc_confine c = {.namespaces = SPACES, .landlock_fd = -1};
+
+	assert_true(child_ends_with_parent(true, &c, LIMIT_MS));
+	c.capabilities = true;
+	assert_true(child_ends_with_parent(true, &c, LIMIT_MS));
+}
+
+/*
+ * Nothing but what is sent from outside reaches the init of a namespace, and of that the two that nobody can
+ * refuse.
+ */
+static void the_init_of_a_namespace_can_be_stopped_and_killed(void **state)
+{
+	static const char *const argv[] = {"sleep", "1000", NULL};
+	struct proc_confine c = {.namespaces = SPACES, .landlock_fd = -1};
+	struct proc_opts o = {.path = "sleep", .argv = argv, .confine = &c};
+	int pidfd, status;
+	pid_t pid = proc_spawn(&o, &pidfd);
+
+	assert_true(pid > 0);
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	assert_true(WIFSTOPPED(status));
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	assert_int_equal(waitpid(pid, &status, WCONTINUED), pid);
+	assert_true(WIFCONTINUED(status));
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	assert_int_equal(poll(&p, 1, LIMIT_MS), 1);
+	assert_int_equal(proc_wait(pid, &status), 0);
+	assert_int_equal(proc_status_code(status), 128 + SIGKILL);
+	close(pidfd);
 }
 
 static void the_folder_of_the_program_is_known(void **state)
@@ -373,6 +507,11 @@ int main(void)
 		cmocka_unit_test(spawning_works_when_our_own_standard_descriptors_are_closed),
 		cmocka_unit_test(a_child_dies_with_its_parent_when_asked_to),
 		cmocka_unit_test(a_child_otherwise_survives_its_parent),
+		cmocka_unit_test(in_new_namespaces_a_child_is_alone),
+		cmocka_unit_test(a_child_without_capabilities_can_get_none),
+		cmocka_unit_test(namespaces_change_nothing_about_failures),
+		cmocka_unit_test(the_init_of_a_namespace_dies_with_its_parent),
+		cmocka_unit_test(the_init_of_a_namespace_can_be_stopped_and_killed),
 		cmocka_unit_test(the_folder_of_the_program_is_known),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include "config.h"
 #include "names.h"
 #include "run.h"
+#include "schema.h"
 
 enum { NAME_ATTEMPTS = 20 };
 
@@ -204,7 +205,7 @@ int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err
 	 */
 	int r = state_exec(st, e,
 		"UPDATE boxes SET state='removing' WHERE id=?1 AND"
-		" NOT (auto_remove AND state IN ('starting','running','stopping'))",
+		" NOT (auto_remove AND state IN " BOX_LIVE_SQL ")",
 		"s", id);
 	if (r < 0)
 		return r;
@@ -273,7 +274,7 @@ static bool supervisor_gone(struct state *st, const char *id)
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
 
 	if (state_prepare(st, &s, NULL,
-		    "SELECT 1 FROM boxes WHERE id=?1 AND state IN ('starting','running','stopping')", "s",
+		    "SELECT 1 FROM boxes WHERE id=?1 AND state IN " BOX_LIVE_SQL, "s",
 		    id) < 0 ||
 		state_step(st, s, NULL) <= 0)
 		return false;
@@ -327,7 +328,7 @@ static int list_live_records(struct state *st, struct strv *ids, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
 	int r = state_prepare(st, &s, e,
-		"SELECT id FROM boxes WHERE state IN ('starting','running','stopping','removing')", "");
+		"SELECT id FROM boxes WHERE state='removing' OR state IN " BOX_LIVE_SQL, "");
 	while (r >= 0 && (r = state_step(st, s, e)) > 0) {
 		if (strv_push(ids, (const char *)sqlite3_column_text(s, 0)) < 0)
 			return err_oom(e);

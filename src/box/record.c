@@ -8,12 +8,13 @@
 #include "schema.h"
 
 #define COLUMNS \
-	"id,name,image,image_id,manifest,disk,state,exit_code,error,accel,created,started,finished,config"
+	"id,name,image,image_id,manifest,disk,state,exit_code,error,accel,created,started,finished,config,machine"
 
 static const char *const state_names[] = {
 	[BOX_CREATED] = "created",
 	[BOX_STARTING] = "starting",
 	[BOX_RUNNING] = "running",
+	[BOX_PAUSED] = "paused",
 	[BOX_STOPPING] = "stopping",
 	[BOX_EXITED] = "exited",
 	[BOX_REMOVING] = "removing",
@@ -36,6 +37,7 @@ void box_free(struct box *b)
 	free(b->disk);
 	free(b->error);
 	free(b->accel);
+	free(b->machine);
 	box_config_done(&b->config);
 	free(b);
 }
@@ -68,6 +70,7 @@ static int from_row(sqlite3_stmt *s, struct box **ret, struct err *e)
 	b->exit_code = sqlite3_column_int(s, 7);
 	b->error = state_column_dup(s, 8);
 	b->accel = state_column_dup(s, 9);
+	b->machine = state_column_dup(s, 14);
 	b->created_ns = sqlite3_column_int64(s, 10);
 	b->started_ns = sqlite3_column_int64(s, 11);
 	b->finished_ns = sqlite3_column_int64(s, 12);
@@ -122,7 +125,7 @@ int box_list(struct state *st, bool all, struct box ***ret, size_t *ret_n, struc
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
 	const char *sql = all ? "SELECT " COLUMNS " FROM boxes ORDER BY created DESC, id"
 			      : "SELECT " COLUMNS
-				" FROM boxes WHERE state IN ('starting','running','stopping')"
+				" FROM boxes WHERE state IN " BOX_LIVE_SQL
 				" ORDER BY created DESC, id";
 	int r = state_prepare(st, &s, e, sql, "");
 	return r < 0 ? r : collect(st, s, ret, ret_n, e);
@@ -199,19 +202,28 @@ int box_set_starting(struct state *st, const char *id, struct err *e)
 	return r < 0 ? r : move(st, id, "starting", e);
 }
 
-int box_set_running(struct state *st, const char *id, const char *accel, struct err *e)
+int box_set_running(
+	struct state *st, const char *id, const char *accel, const char *machine, struct err *e)
 {
 	int r = state_exec(st, e,
-		"UPDATE boxes SET state='running', accel=?2, started=?3, finished=0, exit_code=0"
+		"UPDATE boxes SET state='running', accel=?2, started=?3, finished=0, exit_code=0, machine=?4"
 		" WHERE id=?1 AND state='starting'",
-		"ssi", id, accel, time_real_ns());
+		"ssis", id, accel, time_real_ns(), machine);
 	return r < 0 ? r : move(st, id, "running", e);
+}
+
+int box_set_paused(struct state *st, const char *id, bool paused, struct err *e)
+{
+	int r = state_exec(st, e, "UPDATE boxes SET state=?2 WHERE id=?1 AND state=?3", "sss", id,
+		paused ? "paused" : "running", paused ? "running" : "paused");
+	return r < 0 ? r : move(st, id, paused ? "pausing" : "resuming", e);
 }
 
 int box_set_stopping(struct state *st, const char *id, struct err *e)
 {
 	int r = state_exec(st, e,
-		"UPDATE boxes SET state='stopping' WHERE id=?1 AND state IN ('running','stopping')", "s", id);
+		"UPDATE boxes SET state='stopping' WHERE id=?1 AND state IN ('running','paused','stopping')", "s",
+		id);
 	return r < 0 ? r : move(st, id, "stopping", e);
 }
 
@@ -219,7 +231,7 @@ int box_set_exited(struct state *st, const char *id, int exit_code, const char *
 {
 	int r = state_exec(st, e,
 		"UPDATE boxes SET state='exited', exit_code=?2, error=?3, finished=?4 WHERE id=?1"
-		" AND state IN ('starting','running','stopping')",
+		" AND state IN " BOX_LIVE_SQL,
 		"sisi", id, (int64_t)exit_code, error, time_real_ns());
 	return r < 0 ? r : move(st, id, "exited", e);
 }

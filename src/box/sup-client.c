@@ -45,6 +45,8 @@ static void remove_client(struct sup_client *c)
 		p = &(*p)->next;
 	*p = c->next;
 	s->n_clients--;
+	if (s->pausing == c)
+		s->pausing = NULL; /* done all the same */
 	bool ends_stdin = c->has_stdin && s->box->config.stdin_once, silent = c->inherited && c->op == 0;
 	wire_conn_free(c->conn);
 	buf_done(&c->input);
@@ -90,7 +92,7 @@ void sup_clients_pump_stdin(struct supervisor *s)
 	wire_conn_flush(s->session);
 }
 
-static void reply(struct sup_client *c, int code, const char *text)
+void sup_client_reply(struct sup_client *c, int code, const char *text)
 {
 	ctl_put_reply(wire_conn_out(c->conn), code, text);
 	wire_conn_flush(c->conn);
@@ -125,16 +127,20 @@ static int on_request(struct sup_client *c, const struct wire_frame *f)
 		return 0;
 	case BOX_OP_SIGNAL:
 		if (s->phase < SUP_RUNNING)
-			reply(c, -EAGAIN, "the workload has not started yet");
+			sup_client_reply(c, -EAGAIN, "the workload has not started yet");
 		else if (s->phase > SUP_RUNNING)
-			reply(c, -ESRCH, "the workload has ended");
+			sup_client_reply(c, -ESRCH, "the workload has ended");
 		else {
 			if (req.signal == SIGKILL)
 				sup_stop(s, SIGKILL, 0);
 			else
 				sup_guest_signal(s, req.signal);
-			reply(c, 0, NULL);
+			sup_client_reply(c, 0, NULL);
 		}
+		return 0;
+	case BOX_OP_PAUSE:
+	case BOX_OP_UNPAUSE:
+		sup_pause(s, c, req.op == BOX_OP_PAUSE);
 		return 0;
 	case BOX_OP_WAIT:
 		return 0;
@@ -298,6 +304,8 @@ void sup_clients_finish(struct supervisor *s, const char *error)
 		struct buf *out = wire_conn_out(c->conn);
 		if (c->op == BOX_OP_STOP)
 			ctl_put_reply(out, 0, NULL);
+		else if (c->op == BOX_OP_PAUSE || c->op == BOX_OP_UNPAUSE)
+			ctl_put_reply(out, -ESRCH, "the workload has ended");
 		else if (s->fail_text)
 			wire_put_fail(out, (uint32_t)s->exit_code, s->fail_text);
 		else if (error && c->op == BOX_OP_ATTACH)

@@ -54,7 +54,7 @@ static int on_session_frame(void *data, struct wire_conn *conn, const struct wir
 		r = f->type == WIRE_STARTED ? wire_get_u32(f, &s->workload_pid) : -EBADMSG;
 		if (r < 0)
 			return r;
-		r = box_set_running(s->st, s->box->id, accel_name(s->accel), &e);
+		r = sup_record_running(s, &e);
 		if (r < 0) {
 			sup_start_failed(s, 125, e.msg);
 			return 0;
@@ -70,6 +70,7 @@ static int on_session_frame(void *data, struct wire_conn *conn, const struct wir
 	switch (f->type) {
 	case WIRE_STDOUT:
 	case WIRE_STDERR:
+		sup_first_output(s);
 		log_writer_put(&s->log, f->type == WIRE_STDERR, f->payload, f->len);
 		sup_clients_output(s, (enum wire_type)f->type, f->payload, f->len);
 		return 0;

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -21,82 +20,15 @@ void sup_milestone(const struct supervisor *s, const char *what)
 
 /* ---- the end ---- */
 
-/* Takes one piece off the pipe. Returns false when there is none, or no more to come. */
-static bool capture_some(struct sup_capture *c)
-{
-	char chunk[4096];
-	ssize_t n = read(c->rd, chunk, sizeof(chunk));
-
-	if (n <= 0)
-		return false;
-	/* Beyond the limit it is still read, or the writer would hang. */
-	size_t room = SUP_CAPTURE_MAX - c->bytes, take = MIN_OF((size_t)n, room);
-	if (take && io_write_full(c->log, chunk, take) == 0)
-		c->bytes += take;
-	return true;
-}
-
-static void on_capture(void *data, int fd, uint32_t events)
-{
-	struct sup_capture *c = data;
-
-	if (!capture_some(c) && events & (EPOLLHUP | EPOLLERR))
-		loop_source_free(TAKE_PTR(c->io));
-}
-
-/* Opens the file and the pipe; *ret_wr is the writer's end. */
-static int capture_open(
-	struct supervisor *s, struct sup_capture *c, const char *name, int *ret_wr, struct err *e)
-{
-	int fds[2];
-
-	c->log = openat(s->box_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (c->log < 0 || pipe2(fds, O_CLOEXEC) < 0)
-		return err_sys(e, -errno, "cannot open %s", name);
-	c->rd = fds[0];
-	*ret_wr = fds[1];
-	io_set_nonblock(c->rd, true);
-	int r = loop_add_io(s->loop, c->rd, EPOLLIN, on_capture, c, &c->io);
-	return r < 0 ? err_sys(e, r, "cannot open %s", name) : 0;
-}
-
-static void capture_close(struct sup_capture *c)
-{
-	loop_source_free(TAKE_PTR(c->io));
-	while (c->rd >= 0 && capture_some(c)) /* a panic's last lines; the writer is gone, so this ends */
-		;
-	close_fd(&c->rd);
-	close_fd(&c->log);
-}
-
-/* The last thing the backend said, for the error of a machine that did not start. */
-static void last_words(struct supervisor *s, char *dst, size_t size)
-{
-	CLEANUP_FREE char *text = NULL;
-	size_t len;
-
-	dst[0] = '\0';
-	while (s->messages.rd >= 0 && capture_some(&s->messages))
-		;
-	if (io_read_file_at(s->box_fd, "machine.log", SUP_CAPTURE_MAX, &text, &len) < 0)
-		return;
-	while (len && (text[len - 1] == '\n' || text[len - 1] == '\r'))
-		text[--len] = '\0';
-	const char *nl = strrchr(text, '\n');
-	snprintf(dst, size, "%s", nl ? nl + 1 : text);
-}
-
 static void tear_down(struct supervisor *s)
 {
 	loop_source_free(TAKE_PTR(s->timer));
 	loop_source_free(TAKE_PTR(s->machine_end));
 	if (s->machine)
 		machine_free(TAKE_PTR(s->machine));
-	capture_close(&s->console);
-	capture_close(&s->messages);
+	sup_capture_close(&s->console);
+	sup_capture_close(&s->messages);
 	sup_guest_close(s);
-	vhost_user_free(TAKE_PTR(s->vhost));
-	vsock_free(TAKE_PTR(s->vsock));
 	log_writer_close(&s->log);
 }
 
@@ -215,6 +147,70 @@ static void on_stop_limit(void *data)
 	set_timer(s, SUP_KILL_LIMIT_NS, on_kill_limit);
 }
 
+/* ---- pause ---- */
+
+static void on_resumed_to_stop(void *data, int result)
+{
+	struct supervisor *s = data;
+
+	if (result < 0)
+		sup_finish(s, 137, "the machine could not be resumed to stop it");
+}
+
+static void on_paused(void *data, int result)
+{
+	struct supervisor *s = data;
+	struct sup_client *c = TAKE_PTR(s->pausing);
+	struct err e = {0};
+
+	if (s->stopping && result == 0) { /* a stop came in between, and needs a guest that runs */
+		if (s->pause_wanted)
+			machine_resume(s->machine, on_resumed_to_stop, s);
+		result = err_set(&e, -ESRCH, "the box is stopping");
+	} else if (result == 0) {
+		result = box_set_paused(s->st, s->box->id, s->pause_wanted, &e);
+		if (result == 0)
+			s->paused = s->pause_wanted;
+	} else {
+		err_sys(&e, result, "cannot %s the machine", s->pause_wanted ? "pause" : "resume");
+	}
+	if (c)
+		sup_client_reply(c, result, result < 0 ? e.msg : NULL);
+}
+
+void sup_pause(struct supervisor *s, struct sup_client *c, bool pause)
+{
+	const char *why = NULL;
+
+	if (s->phase != SUP_RUNNING || s->lost_text)
+		why = s->phase < SUP_RUNNING ? "the workload has not started yet" : "the workload has ended";
+	else if (s->stopping)
+		why = "the box is stopping";
+	else if (s->pausing)
+		why = "it is being paused or unpaused already";
+	else if (pause == s->paused)
+		why = pause ? "it is paused already" : "it is not paused";
+	if (why) {
+		sup_client_reply(c, -EALREADY, why);
+		return;
+	}
+	s->pausing = c;
+	s->pause_wanted = pause;
+	int r = (pause ? machine_pause : machine_resume)(s->machine, on_paused, s);
+	if (r < 0)
+		on_paused(s, r);
+}
+
+/* A paused guest would neither see a signal nor unmount. */
+static void resume_to_stop(struct supervisor *s)
+{
+	if (!s->paused)
+		return;
+	s->paused = false;
+	if (machine_resume(s->machine, on_resumed_to_stop, s) < 0)
+		on_resumed_to_stop(s, -EIO);
+}
+
 void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns)
 {
 	struct err e = {0};
@@ -232,6 +228,9 @@ void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns)
 	if (!s->stopping && box_set_stopping(s->st, s->box->id, &e) < 0)
 		log_error("%s", e.msg);
 	s->stopping = true;
+	resume_to_stop(s);
+	if (s->phase != SUP_RUNNING)
+		return;
 	if (sig == SIGKILL) {
 		on_stop_limit(s);
 		return;
@@ -241,30 +240,6 @@ void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns)
 }
 
 /* ---- events ---- */
-
-static void on_machine_end(void *data, int fd, uint32_t events)
-{
-	struct supervisor *s = data;
-	char words[256], text[400];
-
-	if (s->phase == SUP_FLUSH) {
-		sup_finish(s, s->exit_code, NULL); /* the guest powered off by itself */
-		return;
-	}
-	last_words(s, words, sizeof(words));
-	snprintf(text, sizeof(text), "the machine ended unexpectedly%s%s", *words ? ": " : "", words);
-	sup_finish(s, 137, text);
-}
-
-static void on_vhost_gone(void *data, const char *reason)
-{
-	struct supervisor *s = data;
-
-	/* The machine is dead or dying; if not, it is broken beyond use. Its end is what the rest hangs on. */
-	log_debug("vsock device: %s", reason);
-	if (s->machine && machine_pid(s->machine) > 0)
-		kill(machine_pid(s->machine), SIGKILL);
-}
 
 static void on_signal(void *data, int fd, uint32_t events)
 {
@@ -283,66 +258,6 @@ static void on_boot_limit(void *data)
 }
 
 /* ---- the start ---- */
-
-static int start_machine(struct supervisor *s, struct err *e)
-{
-	int pair[2];
-	CLEANUP_CLOSE int console = -1;
-	CLEANUP_CLOSE int messages = -1;
-	CLEANUP_CLOSE int vsock_fd = -1;
-	CLEANUP_FREE char *kernel = box_find_asset("vmlinux", e);
-	CLEANUP_FREE char *initrd = kernel ? box_find_asset("initramfs.cpio", e) : NULL;
-	CLEANUP_FREE char *image = str_printf("%s/%s", s->st->home, s->box->disk);
-	CLEANUP_FREE char *scratch = str_printf("%s/boxes/%s/scratch.img", s->st->home, s->box->id);
-	struct accel_info info;
-
-	if (!kernel || !initrd)
-		return e->code;
-	if (!image || !scratch)
-		return err_oom(e);
-	CLEANUP_CLOSE int cache = io_open_dir_at(s->st->home_fd, "cache", true);
-	accel_probe(cache, &info);
-	int r = accel_choose(s->box->config.accel, &info, &s->accel, e);
-	if (r == 0)
-		r = capture_open(s, &s->console, "console.log", &console, e);
-	if (r == 0)
-		r = capture_open(s, &s->messages, "machine.log", &messages, e);
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return err_sys(e, -errno, "cannot set up the vsock device");
-	vsock_fd = pair[1];
-	r = vsock_new(s->loop, s->run_fd, &s->vsock);
-	if (r < 0)
-		close(pair[0]);
-	else
-		r = vsock_serve_vhost_user(s->vsock, pair[0], on_vhost_gone, s, &s->vhost);
-	if (r < 0)
-		return err_sys(e, r, "cannot set up the vsock device");
-	struct machine_config c = {
-		.kernel = kernel,
-		.initrd = initrd,
-		.vcpus = s->box->config.vcpus,
-		.mem_bytes = s->box->config.mem_bytes,
-		.disks = {{.path = image, .read_only = true}, {.path = scratch}},
-		.n_disks = 2,
-		.accel = s->accel,
-		.tsc_khz = info.tsc_khz,
-		.vsock_fd = vsock_fd,
-		.hold_fd = s->lock_fd,
-		.console_fd = console,
-		.log_fd = messages,
-	};
-	sup_milestone(s, "starting the machine");
-	r = machine_start(&c, &s->machine, e);
-	if (r == 0) {
-		r = loop_add_io(
-			s->loop, machine_end_fd(s->machine), EPOLLIN, on_machine_end, s, &s->machine_end);
-		if (r < 0)
-			err_sys(e, r, "cannot watch the machine");
-	}
-	return r;
-}
 
 static int watch_signals(struct supervisor *s, struct err *e)
 {
@@ -381,7 +296,7 @@ static int set_up(struct supervisor *s, struct err *e)
 	if (r == 0)
 		r = sup_guest_listen(s, e);
 	if (r == 0)
-		r = start_machine(s, e);
+		r = sup_machine_start(s, e);
 	if (r == 0)
 		s->scratch_fd = openat(s->box_fd, "scratch.img", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (r == 0 && set_timer(s, SUP_BOOT_LIMIT_NS, on_boot_limit) < 0)

@@ -4,8 +4,8 @@
  *
  * THEORY OF OPERATION
  *
- * One process, one thread, one event loop, for one run of one box. It serves the vsock device, is the parent of the
- * machine, and stands between the guest and any number of clients:
+ * One process, one thread, one event loop, for one run of one box. It is the parent of the machine, and stands between the
+ * guest and any number of clients:
  *
  *     machine --- console, messages ------> console.log, machine.log (bounded)
  *     guest ----- control (port 4088) ----> sup-guest.c    configuration, readiness, shutdown
@@ -30,7 +30,6 @@
 #include "box/box.h"
 #include "log.h"
 #include "machine/machine.h"
-#include "virtio/vsock.h"
 #include "wire/conn.h"
 
 #define SUP_CLIENTS_MAX	     256
@@ -63,8 +62,6 @@ struct supervisor {
 	int scratch_fd; /* keeps the file's blocks until after the last answer: freeing them takes its time */
 	enum accel accel;
 
-	struct vsock_dev *vsock;
-	struct vhost_user *vhost;
 	struct machine *machine;
 	struct loop_source *machine_end, *signals_io, *timer, *listen_io, *control_io, *handshake_io;
 	int signals_fd, listen_fd, control_listen_fd, handshake_fd;
@@ -82,6 +79,10 @@ struct supervisor {
 	uint64_t born_ns; /* monotonic: for sup_milestone */
 	enum sup_phase phase;
 	bool stopping, killed; /* a stop was asked for; SIGKILL was sent */
+	bool paused;	       /* the machine stands still */
+	bool had_output;
+	struct sup_client *pausing; /* waits for the machine's answer to its PAUSE or UNPAUSE */
+	bool pause_wanted;	    /* which of the two */
 	int exit_code;
 	char *fail_text;       /* why the start failed */
 	const char *lost_text; /* set while SUP_LOST_LIMIT_NS runs */
@@ -107,6 +108,18 @@ void sup_guest_lost(struct supervisor *s, const char *text);
 /* Stop or kill, from a client or a signal to ourselves. */
 void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns);
 
+/* PAUSE and UNPAUSE: replies to the client when done. */
+void sup_pause(struct supervisor *s, struct sup_client *c, bool pause);
+
+/* ---- sup-machine.c ---- */
+int sup_machine_start(struct supervisor *s, struct err *e);
+/* The record says running, and what the machine runs on. */
+int sup_record_running(struct supervisor *s, struct err *e);
+/* Notes in supervisor.log, with A3S_LOG=debug, what the machine took to come here. Once. */
+void sup_first_output(struct supervisor *s);
+/* Takes what is left in the pipe. */
+void sup_capture_close(struct sup_capture *c);
+
 /* ---- sup-guest.c ---- */
 int sup_guest_listen(struct supervisor *s, struct err *e);
 void sup_guest_shutdown(struct supervisor *s);
@@ -120,6 +133,8 @@ void sup_guest_throttle(struct supervisor *s, bool stop);
 int sup_clients_listen(struct supervisor *s, struct err *e);
 /* fd is consumed. inherited: from the command that started us; if it goes without a word, so does the start. */
 int sup_client_add(struct supervisor *s, int fd, bool inherited);
+/* Answers a PAUSE or UNPAUSE. */
+void sup_client_reply(struct sup_client *c, int code, const char *text);
 /* No new clients. */
 void sup_clients_unlisten(struct supervisor *s);
 void sup_clients_output(struct supervisor *s, enum wire_type type, const uint8_t *data, size_t len);

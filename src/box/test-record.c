@@ -7,7 +7,7 @@
 
 /* ---- moves ---- */
 
-enum move { TO_STARTING, TO_RUNNING, TO_STOPPING, TO_EXITED, TO_FAILED, MOVES };
+enum move { TO_STARTING, TO_RUNNING, TO_STOPPING, TO_EXITED, TO_FAILED, TO_PAUSED, FROM_PAUSED, MOVES };
 
 static int make_move(enum move m, const char *id)
 {
@@ -15,11 +15,15 @@ static int make_move(enum move m, const char *id)
 	case TO_STARTING:
 		return box_set_starting(st, id, &err);
 	case TO_RUNNING:
-		return box_set_running(st, id, "tcg", &err);
+		return box_set_running(st, id, "tcg", NULL, &err);
 	case TO_STOPPING:
 		return box_set_stopping(st, id, &err);
 	case TO_EXITED:
 		return box_set_exited(st, id, 7, "why", &err);
+	case TO_PAUSED:
+		return box_set_paused(st, id, true, &err);
+	case FROM_PAUSED:
+		return box_set_paused(st, id, false, &err);
 	default:
 		return box_set_start_failed(st, id, 127, "no such program", &err);
 	}
@@ -27,12 +31,13 @@ static int make_move(enum move m, const char *id)
 
 /* By the table in box/box.h; -1: refused. A second stop is told so by staying in `stopping`. */
 static const int legal[BOX_REMOVING + 1][MOVES] = {
-	[BOX_CREATED] = {BOX_STARTING, -1, -1, -1, -1},
-	[BOX_STARTING] = {-1, BOX_RUNNING, -1, BOX_EXITED, BOX_CREATED},
-	[BOX_RUNNING] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1},
-	[BOX_STOPPING] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1},
-	[BOX_EXITED] = {BOX_STARTING, -1, -1, -1, -1},
-	[BOX_REMOVING] = {-1, -1, -1, -1, -1},
+	[BOX_CREATED] = {BOX_STARTING, -1, -1, -1, -1, -1, -1},
+	[BOX_STARTING] = {-1, BOX_RUNNING, -1, BOX_EXITED, BOX_CREATED, -1, -1},
+	[BOX_RUNNING] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, BOX_PAUSED, -1},
+	[BOX_PAUSED] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, -1, BOX_RUNNING},
+	[BOX_STOPPING] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, -1, -1},
+	[BOX_EXITED] = {BOX_STARTING, -1, -1, -1, -1, -1, -1},
+	[BOX_REMOVING] = {-1, -1, -1, -1, -1, -1, -1},
 };
 
 static void only_the_moves_of_the_table_are_made(void **state)
@@ -67,10 +72,11 @@ static void a_run_leaves_its_story_in_the_record(void **state)
 	box_free(TAKE_PTR(b));
 
 	expect(box_set_starting(st, id, &err), 0);
-	expect(box_set_running(st, id, "kvm", &err), 0);
+	expect(box_set_running(st, id, "kvm", "{\"Backend\":\"kvm\"}", &err), 0);
 	expect(box_find(st, id, &b, &err), 0);
 	assert_true(b->started_ns >= before);
 	assert_string_equal(b->accel, "kvm");
+	assert_string_equal(b->machine, "{\"Backend\":\"kvm\"}");
 	assert_true(box_is_live(b));
 	box_free(TAKE_PTR(b));
 
@@ -83,7 +89,7 @@ static void a_run_leaves_its_story_in_the_record(void **state)
 	box_free(TAKE_PTR(b));
 
 	expect(box_set_starting(st, id, &err), 0); /* once more: the old error is gone */
-	expect(box_set_running(st, id, "tcg", &err), 0);
+	expect(box_set_running(st, id, "tcg", NULL, &err), 0);
 	expect(box_find(st, id, &b, &err), 0);
 	assert_null(b->error);
 	assert_int_equal(b->exit_code, 0);
@@ -103,7 +109,7 @@ static void a_failed_start_goes_back_to_where_it_came_from(void **state)
 	assert_int_equal(b->exit_code, 127);
 	assert_string_equal(b->error, "not found");
 	expect(box_set_starting(st, id, &err), 0);
-	expect(box_set_running(st, id, "tcg", &err), 0);
+	expect(box_set_running(st, id, "tcg", NULL, &err), 0);
 	expect(box_set_exited(st, id, 0, NULL, &err), 0);
 	expect(box_set_starting(st, id, &err), 0);
 	expect(box_set_start_failed(st, id, 125, "no disk", &err), 0);

@@ -52,6 +52,7 @@ int cmd_run(const struct cmd *c, int argc, char **argv);
 int cmd_create(const struct cmd *c, int argc, char **argv);
 int cmd_start(const struct cmd *c, int argc, char **argv);
 int cmd_exec(const struct cmd *c, int argc, char **argv);
+int cmd_pause(const struct cmd *c, int argc, char **argv);
 int cmd_ps(const struct cmd *c, int argc, char **argv);
 int cmd_logs(const struct cmd *c, int argc, char **argv);
 int cmd_stop(const struct cmd *c, int argc, char **argv);
@@ -64,6 +65,7 @@ int cmd_rmi(const struct cmd *c, int argc, char **argv);
 int cmd_load(const struct cmd *c, int argc, char **argv);
 int cmd_pull(const struct cmd *c, int argc, char **argv);
 int cmd_info(const struct cmd *c, int argc, char **argv);
+int cmd_unpause(const struct cmd *c, int argc, char **argv);
 int cmd_version(const struct cmd *c, int argc, char **argv);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Commands on existing boxes: stop, kill, rm, wait, logs. */
+/* Commands on existing boxes: stop, kill, pause, unpause, rm, wait, logs. */
 #include <signal.h>
 #include <string.h>
 
@@ -7,6 +7,9 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/units.h"
+
+/* What a supervisor gets to answer what it can answer at once. */
+#define CALL_LIMIT_NS 10000000000ull
 
 /* Does fn for every box named, goes on after errors, and prints each name that worked. with_images: fn drops boxes. */
 static int for_each_box(const struct cmd *c, int argc, char **argv, bool with_images, bool echo,
@@ -78,7 +81,7 @@ static int kill_box(struct app *a, struct box *b, void *data, struct err *e)
 		return err_set(e, -ESRCH, "box %s is not running", b->name);
 	if (*sig == SIGKILL)
 		return box_kill_hard(a->st, b, e);
-	return box_call(a->st, b, &req, 10000000000ull, e);
+	return box_call(a->st, b, &req, CALL_LIMIT_NS, e);
 }
 
 int cmd_kill(const struct cmd *c, int argc, char **argv)
@@ -97,6 +100,38 @@ int cmd_kill(const struct cmd *c, int argc, char **argv)
 	if (r < 0)
 		return app_fail(c, &e, 1);
 	return for_each_box(c, argc, argv, false, true, kill_box, &sig);
+}
+
+static int pause_box(struct app *a, struct box *b, void *data, struct err *e)
+{
+	const enum box_op *op = data;
+	struct box_request req = {.op = *op};
+
+	if (!box_is_live(b))
+		return err_set(e, -ESRCH, "box %s is not running", b->name);
+	int r = box_call(a->st, b, &req, CALL_LIMIT_NS, e);
+	return r < 0 ? err_wrap(e, "box %s", b->name) : 0;
+}
+
+static int pause_or_unpause(const struct cmd *c, int argc, char **argv, enum box_op op)
+{
+	struct opt opts[] = {{0}};
+	struct err e = {0};
+
+	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
+	if (r)
+		return r < 0 ? app_fail(c, &e, 1) : 0;
+	return for_each_box(c, argc, argv, false, true, pause_box, &op);
+}
+
+int cmd_pause(const struct cmd *c, int argc, char **argv)
+{
+	return pause_or_unpause(c, argc, argv, BOX_OP_PAUSE);
+}
+
+int cmd_unpause(const struct cmd *c, int argc, char **argv)
+{
+	return pause_or_unpause(c, argc, argv, BOX_OP_UNPAUSE);
 }
 
 static int remove_box(struct app *a, struct box *b, void *data, struct err *e)

@@ -41,7 +41,10 @@ static int run_in_box(
 	int r = app_open(&a, false, e);
 	if (r == 0)
 		r = box_find(a.st, argv[1], &b, e);
-	if (r == 0 && b->state != BOX_RUNNING) {
+	if (r == 0 && b->state == BOX_PAUSED) {
+		r = err_set(e, -EBUSY, "box %s is paused", b->name);
+		err_hint(e, "let it go on with: a3s-box unpause %s", b->name);
+	} else if (r == 0 && b->state != BOX_RUNNING) {
 		r = err_set(e, -ENOENT, "box %s is not running", b->name);
 		err_hint(e, "start it with: a3s-box start %s", b->name);
 	}

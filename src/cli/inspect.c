@@ -28,19 +28,35 @@ static json_t *labels_json(const struct strv *labels)
 static json_t *box_state_json(const struct box *b)
 {
 	return json_pack("{s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o}", "Status", box_state_name(b->state),
-		"Running", b->state == BOX_RUNNING || b->state == BOX_STOPPING, "Paused", 0, "OOMKilled", 0,
+		"Running", b->state >= BOX_RUNNING && b->state <= BOX_STOPPING, "Paused", b->state == BOX_PAUSED,
+		"OOMKilled", 0,
 		"ExitCode", b->exit_code, "Error", json_from_text(b->error ? b->error : ""), "StartedAt",
 		time_json(b->started_ns), "FinishedAt", time_json(b->finished_ns));
+}
+
+/* What holds the guest, and what holds that. null until it has run: it is only known then. */
+static json_t *machine_json(const struct box *b)
+{
+	enum accel accel = ACCEL_AUTO;
+	json_t *j = json_pack("{s:s, s:i, s:n, s:n, s:n, s:n, s:n}", "AcceleratorRequested",
+		accel_name(b->config.accel), "VCPUs", (int)b->config.vcpus, "Backend", "Accelerator",
+		"HardwareIsolation", "Confinement", "ConfinementMissing");
+
+	if (!b->accel || accel_parse(b->accel, &accel) < 0)
+		return j;
+	json_object_set_new(j, "Accelerator", json_string(b->accel));
+	json_object_set_new(j, "HardwareIsolation", json_boolean(accel_isolates(accel)));
+	json_t *recorded = b->machine ? json_loads(b->machine, JSON_REJECT_DUPLICATES, NULL) : NULL;
+	if (recorded)
+		json_object_update_existing(j, recorded);
+	json_decref(recorded);
+	return j;
 }
 
 static json_t *box_json(const struct box *b)
 {
 	const struct box_config *c = &b->config;
 	struct strv args = {.v = c->process.argv.v + 1, .n = c->process.argv.n - 1};
-	enum accel accel = ACCEL_AUTO;
-
-	if (b->accel)
-		accel_parse(b->accel, &accel);
 	json_t *j = json_object();
 	json_object_set_new(j, "Id", json_string(b->id));
 	json_object_set_new(j, "Name", json_string(b->name));
@@ -61,13 +77,7 @@ static json_t *box_json(const struct box *b)
 			json_from_text(b->image), "WorkingDir", json_from_text(c->process.cwd), "Entrypoint",
 			json_from_strv(&c->entrypoint), "Labels", labels_json(&c->labels), "StopSignal",
 			c->stop_signal, "StopTimeout", (int)(c->stop_timeout_ns / 1000000000)));
-	json_object_set_new(j, "Machine",
-		json_pack("{s:s, s:s, s:o, s:i}", "Backend", "qemu", "AcceleratorRequested",
-			accel_name(c->accel), "Accelerator", b->accel ? json_string(b->accel) : json_null(),
-			"VCPUs", (int)c->vcpus));
-	/* null until it has run: what isolates it is only known then */
-	json_object_set_new(json_object_get(j, "Machine"), "HardwareIsolation",
-		b->accel ? json_boolean(accel_isolates(accel)) : json_null());
+	json_object_set_new(j, "Machine", machine_json(b));
 	return j;
 }
 

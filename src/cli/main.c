@@ -17,6 +17,7 @@ static const struct cmd commands[] = {
 	{"kill", "[OPTIONS] BOX [BOX...]", "send a signal to boxes", cmd_kill, 1},
 	{"load", "[OPTIONS]", "read images from an archive (docker save, OCI)", cmd_load, 1},
 	{"logs", "[OPTIONS] BOX", "show what a box printed", cmd_logs, 1},
+	{"pause", "BOX [BOX...]", "let running boxes stand still", cmd_pause, 1},
 	{"ps", "[OPTIONS]", "list boxes", cmd_ps, 1},
 	{"pull", "[OPTIONS] IMAGE", "get an image from a registry", cmd_pull, 1},
 	{"rm", "[OPTIONS] BOX [BOX...]", "remove boxes", cmd_rm, 1},
@@ -24,6 +25,7 @@ static const struct cmd commands[] = {
 	{"run", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "run a command in a new box", cmd_run, 125},
 	{"start", "[OPTIONS] BOX [BOX...]", "start boxes that do not run", cmd_start, 1},
 	{"stop", "[OPTIONS] BOX [BOX...]", "ask boxes to stop, then kill them", cmd_stop, 1},
+	{"unpause", "BOX [BOX...]", "let paused boxes go on", cmd_unpause, 1},
 	{"version", "[OPTIONS]", "show the version", cmd_version, 1},
 	{"wait", "BOX [BOX...]", "wait until boxes have ended and print their exit codes", cmd_wait, 1},
 };

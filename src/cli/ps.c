@@ -19,9 +19,12 @@ static void status_text(const struct box *b, int64_t now, char *dst, size_t size
 		snprintf(dst, size, "Starting");
 		return;
 	case BOX_RUNNING:
+	case BOX_PAUSED:
 	case BOX_STOPPING:
 		snprintf(dst, size, "Up %s%s", format_duration_human(age, sizeof(age), now - b->started_ns),
-			b->state == BOX_STOPPING ? " (stopping)" : "");
+			b->state == BOX_STOPPING ? " (stopping)"
+			: b->state == BOX_PAUSED ? " (Paused)"
+						 : "");
 		return;
 	case BOX_EXITED:
 		snprintf(dst, size, "Exited (%d) %s ago", b->exit_code,

@@ -13,7 +13,7 @@ enum { RUN_OPTS_MAX = 24 };
 static size_t common_opts(struct run_opts *o, struct opt *t)
 {
 	const struct opt opts[] = {
-		{0, "accel", OPT_STR, &o->accel, "MODE", "auto, kvm or tcg (emulated) [auto]"},
+		{0, "accel", OPT_STR, &o->accel, "MODE", "auto, kvm, qemu-kvm or tcg (emulated) [auto]"},
 		{0, "cpus", OPT_STR, &o->cpus, "N", "virtual CPUs [2]"},
 		{0, "entrypoint", OPT_STR, &o->entrypoint, "PROGRAM", "instead of the image's entrypoint"},
 		{'e', "env", OPT_LIST, &o->env, "NAME=VALUE",
@@ -92,14 +92,18 @@ static int get_disk(struct app *a, const struct oci_image *image, char **ret, st
 	return *ret ? 0 : err_oom(e);
 }
 
-/* Fails if a forced accelerator is not there. */
+/* Fails if a forced accelerator, or the program that it needs, is not there. */
 static int check_accel(
 	struct app *a, enum accel wanted, struct accel_info *info, enum accel *got, struct err *e)
 {
 	CLEANUP_CLOSE int cache = io_open_dir_at(a->st->home_fd, "cache", true);
 
 	accel_probe(cache, info);
-	return accel_choose(wanted, info, got, e);
+	int r = accel_choose(wanted, info, got, e);
+	if (r < 0)
+		return r;
+	CLEANUP_FREE char *program = *got == ACCEL_KVM ? box_find_asset("a3s-box-vmm", e) : machine_qemu_path(e);
+	return program ? 0 : e->code;
 }
 
 /* Says once, when nothing else can go wrong before it runs, that the machine will be emulated. */
@@ -130,8 +134,7 @@ static int make_box(struct app *a, const struct run_opts *o, int argc, char **ar
 	if (r == 0 && o->name)
 		r = box_check_name_free(a->st, o->name, e); /* before anything is pulled for it */
 	if (r == 0 && state == BOX_STARTING) {
-		CLEANUP_FREE char *qemu = machine_qemu_path(e);
-		r = qemu ? check_accel(a, config.accel, &info, &got, e) : -ENOENT;
+		r = check_accel(a, config.accel, &info, &got, e);
 	}
 	if (r == 0)
 		r = get_image(a, argv[1], o, &image, e);

@@ -116,14 +116,18 @@ static int check_hostname(const char *s, struct err *e)
 /* A box has the host's processor: another platform's programs cannot run in it. */
 static int check_platform(const char *s, struct err *e)
 {
+#ifdef __aarch64__
+	static const char *const ours[] = {"linux/arm64", "linux/aarch64", "arm64", "aarch64"};
+#else
 	static const char *const ours[] = {"linux/amd64", "linux/x86_64", "amd64", "x86_64"};
+#endif
 
 	for (size_t i = 0; s && i < ARRAY_LEN(ours); i++) {
 		size_t n = strlen(ours[i]);
 		if (strncmp(s, ours[i], n) == 0 && (s[n] == '\0' || s[n] == '/'))
 			return 0;
 	}
-	return s ? err_set(e, -ENOTSUP, "--platform %s: this host runs boxes of linux/amd64 only", s) : 0;
+	return s ? err_set(e, -ENOTSUP, "--platform %s: this host runs boxes of %s only", s, ours[0]) : 0;
 }
 
 int spec_from_opts(const struct run_opts *o, struct box_config *c, struct err *e)
@@ -150,7 +154,7 @@ int spec_from_opts(const struct run_opts *o, struct box_config *c, struct err *e
 		strcmp(o->pull, "never") != 0)
 		return err_set(e, -EINVAL, "--pull %s: expected missing, always or never", o->pull);
 	if (accel_parse(o->accel ? o->accel : "auto", &c->accel) < 0)
-		return err_set(e, -EINVAL, "--accel %s: expected auto, kvm or tcg", o->accel);
+		return err_set(e, -EINVAL, "--accel %s: expected auto, kvm, qemu-kvm or tcg", o->accel);
 	if (o->stop_signal && parse_signal(o->stop_signal, &c->stop_signal) < 0)
 		return err_set(e, -EINVAL, "--stop-signal %s: no such signal", o->stop_signal);
 	c->stop_timeout_ns = DEFAULT_STOP_NS;

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -46,6 +47,12 @@ static void test_real_process(void **state)
 
 	signal(SIGUSR1, SIG_DFL);
 	assert_int_equal(io_read_file_at(-1, "/proc/self/status", 65536, &before, NULL), 0);
+	const char *caught = strstr(before, "\nSigCgt:\t");
+	assert_non_null(caught);
+	if (strtoull(caught + 9, NULL, 16) & 1 << (SIGUSR2 - 1)) { /* which nobody here has asked for */
+		print_message("an emulator catches this program's signals\n");
+		skip();
+	}
 	assert_true(signals_default_action(before, SIGUSR1));
 	signal(SIGUSR1, SIG_IGN);
 	assert_int_equal(io_read_file_at(-1, "/proc/self/status", 65536, &after, NULL), 0);

@@ -71,6 +71,20 @@ static void write_tables(uint8_t *mem)
 	memcpy(mem + CODE_AT, guest_code, sizeof(guest_code));
 }
 
+/* Without a processor that is said to know long mode, newer kernels refuse its registers. */
+static int set_cpuid(int kvm, int vcpu)
+{
+	enum { ENTRIES = 256 };
+	CLEANUP_FREE struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + ENTRIES * sizeof(c->entries[0]));
+
+	if (!c)
+		return -ENOMEM;
+	c->nent = ENTRIES;
+	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, c) < 0 || ioctl(vcpu, KVM_SET_CPUID2, c) < 0)
+		return -errno;
+	return 0;
+}
+
 static int set_long_mode(int vcpu)
 {
 	struct kvm_sregs s;
@@ -131,7 +145,7 @@ static void measure(int vm, int kvm, struct kvm_probe_result *ret)
 	struct kvm_userspace_memory_region region = {
 		.memory_size = GUEST_MEM, .userspace_addr = (uintptr_t)mem};
 	if (run == MAP_FAILED || mem == MAP_FAILED || ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) < 0 ||
-		(write_tables(mem), set_long_mode(vcpu)) < 0) {
+		(write_tables(mem), set_cpuid(kvm, vcpu)) < 0 || set_long_mode(vcpu) < 0) {
 		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: cannot set up a guest: %s",
 			strerror(errno));
 		return;

@@ -40,12 +40,19 @@ int accel_parse(const char *s, enum accel *ret)
 
 const char *accel_name(enum accel a)
 {
-	return a == ACCEL_KVM ? "kvm" : a == ACCEL_TCG ? "tcg" : "auto";
+	static const char *const names[] = {
+		[ACCEL_AUTO] = "auto", [ACCEL_KVM] = "kvm", [ACCEL_QEMU_KVM] = "qemu-kvm", [ACCEL_TCG] = "tcg"};
+	return names[a];
 }
 
 bool accel_isolates(enum accel a)
 {
-	return a == ACCEL_KVM;
+	return a == ACCEL_KVM || a == ACCEL_QEMU_KVM;
+}
+
+const char *accel_backend(enum accel a)
+{
+	return a == ACCEL_KVM ? "kvm" : "qemu";
 }
 
 static void probe_in_child(struct accel_info *ret)
@@ -97,7 +104,7 @@ static void cache_key(char *key, size_t size)
 		boot[strcspn(boot, "\n")] = '\0';
 	int has = stat("/dev/kvm", &st) == 0;
 	int may = access("/dev/kvm", R_OK | W_OK) == 0;
-	snprintf(key, size, "1 %s %u %d%d %llx", boot ? boot : "?", (unsigned)geteuid(), has, may,
+	snprintf(key, size, "2 %s %u %d%d %llx", boot ? boot : "?", (unsigned)geteuid(), has, may,
 		(unsigned long long)st.st_rdev);
 }
 
@@ -154,8 +161,8 @@ void accel_probe(int cache_dirfd, struct accel_info *ret)
 
 int accel_choose(enum accel wanted, const struct accel_info *info, enum accel *ret, struct err *e)
 {
-	if (wanted == ACCEL_KVM && !info->kvm_usable) {
-		err_set(e, -ENOTSUP, "--accel kvm: not usable on this host: %s", info->kvm_reason);
+	if (accel_isolates(wanted) && !info->kvm_usable) {
+		err_set(e, -ENOTSUP, "--accel %s: not usable on this host: %s", accel_name(wanted), info->kvm_reason);
 		return err_hint(e, "use --accel tcg to run emulated");
 	}
 	*ret = wanted == ACCEL_AUTO ? (info->kvm_usable ? ACCEL_KVM : ACCEL_TCG) : wanted;

@@ -4,19 +4,31 @@
 
 #include "machine/machine.h"
 
+/* What is NULL, the backend cannot do. */
 struct machine_ops {
-	int (*start)(const struct machine_config *c, struct machine **ret, struct err *e);
-	void (*kill)(struct machine *m);
+	int (*start)(struct loop *loop, const struct machine_config *c, struct machine **ret, struct err *e);
+	/* After the process is gone: frees the backend's part and m. */
 	void (*free)(struct machine *m);
+	bool (*status)(struct machine *m, struct machine_status *ret);
+	int (*pause)(struct machine *m, bool pause, machine_done_fn fn, void *data);
+	int (*stats)(struct machine *m, machine_stats_fn fn, void *data);
+	int (*save)(struct machine *m, int state_fd, int mem_fd, machine_done_fn fn, void *data);
+	int (*balloon)(struct machine *m, uint64_t bytes, machine_done_fn fn, void *data);
 };
 
-/* The part that every backend's machine begins with. */
+/* The part that every backend's machine begins with: a child process that holds the guest. */
 struct machine {
 	const struct machine_ops *ops;
-	int end_fd;
-	pid_t pid;
+	struct loop *loop;
+	int end_fd; /* pidfd */
+	pid_t pid;  /* 0: reaped */
 };
 
-extern const struct machine_ops machine_qemu_ops;
+extern const struct machine_ops machine_qemu_ops, machine_kvm_ops;
+
+/* The figures that the kernel keeps of any process. */
+int machine_process_stats(const struct machine *m, struct machine_stats *ret);
+/* Opens a file that a machine needs. fd, or -errno with e set. */
+int machine_open_file(const char *what, const char *path, int flags, struct err *e);
 
 #endif

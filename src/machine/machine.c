@@ -1,18 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #include "machine/machine.h"
 
-#include "backend.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <time.h>
 
-int machine_start(const struct machine_config *c, struct machine **ret, struct err *e)
+#include "backend.h"
+#include "base/io.h"
+#include "base/proc.h"
+
+int machine_start(struct loop *loop, const struct machine_config *c, struct machine **ret, struct err *e)
 {
 	if (c->vcpus < 1 || c->vcpus > MACHINE_VCPUS_MAX)
 		return err_set(e, -EINVAL, "%u vCPUs: must be 1 to %d", c->vcpus, MACHINE_VCPUS_MAX);
 	if (c->n_disks > MACHINE_DISKS_MAX)
 		return err_set(e, -EINVAL, "%zu disks: must be at most %d", c->n_disks, MACHINE_DISKS_MAX);
-	if (c->mem_bytes < MACHINE_MEM_MIN || c->mem_bytes % (1 << 20))
+	if (c->mem_bytes < MACHINE_MEM_MIN || c->mem_bytes > MACHINE_MEM_MAX || c->mem_bytes % (1 << 20))
 		return err_set(
 			e, -EINVAL, "memory of %llu bytes is not possible", (unsigned long long)c->mem_bytes);
-	return machine_qemu_ops.start(c, ret, e);
+	if (c->restore_state_fd >= 0 && c->accel != ACCEL_KVM)
+		return err_set(e, -ENOTSUP, "a saved machine goes on with the accelerator kvm only");
+	return (c->accel == ACCEL_KVM ? machine_kvm_ops : machine_qemu_ops).start(loop, c, ret, e);
 }
 
 int machine_end_fd(const struct machine *m)
@@ -27,11 +35,86 @@ pid_t machine_pid(const struct machine *m)
 
 void machine_kill(struct machine *m)
 {
-	m->ops->kill(m);
+	int status;
+
+	if (m->pid <= 0)
+		return;
+	kill(m->pid, SIGKILL); /* still our unreaped child: the PID cannot have been reused */
+	proc_wait(m->pid, &status);
+	m->pid = 0;
 }
 
 void machine_free(struct machine *m)
 {
-	if (m)
-		m->ops->free(m);
+	if (!m)
+		return;
+	machine_kill(m);
+	close_fd(&m->end_fd);
+	m->ops->free(m);
+}
+
+bool machine_status(struct machine *m, struct machine_status *ret)
+{
+	return m->ops->status(m, ret);
+}
+
+int machine_pause(struct machine *m, machine_done_fn fn, void *data)
+{
+	return m->pid <= 0 ? -ESRCH : m->ops->pause(m, true, fn, data);
+}
+
+int machine_resume(struct machine *m, machine_done_fn fn, void *data)
+{
+	return m->pid <= 0 ? -ESRCH : m->ops->pause(m, false, fn, data);
+}
+
+int machine_stats(struct machine *m, machine_stats_fn fn, void *data)
+{
+	return m->pid <= 0 ? -ESRCH : m->ops->stats(m, fn, data);
+}
+
+int machine_save(struct machine *m, int state_fd, int mem_fd, machine_done_fn fn, void *data)
+{
+	if (m->pid <= 0)
+		return -ESRCH;
+	return m->ops->save ? m->ops->save(m, state_fd, mem_fd, fn, data) : -ENOTSUP;
+}
+
+int machine_balloon(struct machine *m, uint64_t bytes, machine_done_fn fn, void *data)
+{
+	if (m->pid <= 0)
+		return -ESRCH;
+	return m->ops->balloon ? m->ops->balloon(m, bytes, fn, data) : -ENOTSUP;
+}
+
+int machine_process_stats(const struct machine *m, struct machine_stats *ret)
+{
+	char path[40], *at;
+	CLEANUP_FREE char *text = NULL;
+	clockid_t clock;
+	struct timespec t;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", (int)m->pid);
+	int r = io_read_file_at(AT_FDCWD, path, 256, &text, NULL);
+	if (r < 0)
+		return r;
+	/* size resident shared …, in pages; shared is what has a file behind it, guest memory included */
+	strtoull(text, &at, 10);
+	uint64_t resident = strtoull(at, &at, 10), shared = strtoull(at, &at, 10);
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	ret->resident = resident * page;
+	ret->private_bytes = resident > shared ? (resident - shared) * page : 0;
+	if (clock_getcpuclockid(m->pid, &clock) == 0 && clock_gettime(clock, &t) == 0)
+		ret->cpu_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	return 0;
+}
+
+int machine_open_file(const char *what, const char *path, int flags, struct err *e)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+	if (fd < 0) {
+		err_sys(e, -errno, "%s: cannot open %s", what, path);
+		return err_hint(e, "build or install a3s-box again");
+	}
+	return fd;
 }

@@ -7,21 +7,33 @@
  * QEMU runs as our child with `-M microvm`: no PCI, no ACPI, virtio-mmio devices announced on the kernel's command
  * line, the kernel entered directly through PVH. It shares guest memory (a memfd) with the vsock device in our
  * process over an inherited socket, so nothing on the file system names the machine. There is no monitor socket: the
- * machine ends when the guest resets (-no-reboot) or when we kill the child. PR_SET_PDEATHSIG ends it when our thread
- * dies, kill -9 included, so that no orphan survives a supervisor; until then it holds hold_fd, the box's lock.
+ * machine ends when the guest resets (-no-reboot) or when we kill the child, and pauses when the child is stopped.
+ * PR_SET_PDEATHSIG ends it when our thread dies, kill -9 included, so that no orphan survives a supervisor; until then
+ * it holds hold_fd, the box's lock.
  *
  * Guest input reaches QEMU's own devices (virtio-blk, serial, RNG) besides ours: -sandbox limits what a taken-over
- * QEMU can ask of the host kernel.
+ * QEMU can ask of the host kernel, and jail.h what it can reach.
  */
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "backend.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/proc.h"
+#include "jail.h"
+#include "virtio/vsock.h"
+
+struct qemu_machine {
+	struct machine m; /* first */
+	struct vsock_dev *vsock;
+	struct vhost_user *vhost;
+	struct machine_status status;
+};
 
 enum { ARGS_MAX = 64 + 4 * MACHINE_DISKS_MAX, CHILD_VSOCK_FD = 3, CHILD_HOLD_FD = 4 };
 
@@ -89,7 +101,7 @@ static void disk_args(struct args *a, size_t i, const struct machine_disk *d)
  */
 static bool knows_clock(const struct machine_config *c)
 {
-	return c->accel == ACCEL_KVM || c->tsc_khz;
+	return c->accel == ACCEL_QEMU_KVM || c->tsc_khz;
 }
 
 /* Each parameter's reason and measured effect is in kernel/BOOT.md. */
@@ -126,9 +138,9 @@ static void build_args(struct args *a, const char *qemu, const struct machine_co
 	arg(a, "-m");
 	arg(a, "%lluM", mib);
 	arg(a, "-accel");
-	arg(a, "%s", c->accel == ACCEL_KVM ? "kvm" : "tcg,thread=multi");
+	arg(a, "%s", c->accel == ACCEL_QEMU_KVM ? "kvm" : "tcg,thread=multi");
 	arg(a, "-cpu");
-	arg(a, "%s", c->accel == ACCEL_KVM ? "host" : "max,-svm");
+	arg(a, "%s", c->accel == ACCEL_QEMU_KVM ? "host" : "max,-svm");
 	arg(a, "-smp");
 	arg(a, "%u", c->vcpus);
 	arg(a, "-kernel");
@@ -196,8 +208,65 @@ static int check_file(const char *what, const char *path, struct err *e)
 	return 0;
 }
 
-static int qemu_start(const struct machine_config *c, struct machine **ret, struct err *e)
+static struct qemu_machine *of(struct machine *m)
 {
+	return (struct qemu_machine *)(void *)m;
+}
+
+static void on_vhost_gone(void *data, const char *reason)
+{
+	struct qemu_machine *q = data;
+
+	/* QEMU is dead or dying; if not, it is broken beyond use. Its end is what the rest hangs on. */
+	log_debug("vsock device: %s", reason);
+	if (q->m.pid > 0)
+		kill(q->m.pid, SIGKILL);
+}
+
+/* Puts the vsock device on one end of a socket pair; the other is QEMU's. */
+static int serve_vsock(struct qemu_machine *q, const struct machine_config *c, int *ret_fd, struct err *e)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_sys(e, -errno, "cannot set up the vsock device");
+	*ret_fd = pair[1];
+	int r = vsock_new(q->m.loop, c->vsock_dirfd, &q->vsock);
+	if (r < 0)
+		close(pair[0]);
+	else
+		r = vsock_serve_vhost_user(q->vsock, pair[0], on_vhost_gone, q, &q->vhost);
+	return r < 0 ? err_sys(e, r, "cannot set up the vsock device") : 0;
+}
+
+static int spawn(struct qemu_machine *q, const char *qemu, struct args *a, const struct machine_config *c,
+	int vsock_fd, struct err *e)
+{
+	struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO},
+		{vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}};
+	/* Nothing of the user's environment, which may hold secrets, is QEMU's business. */
+	static const char *const env[] = {"PATH=/usr/bin:/bin", "LANG=C", NULL};
+	CLEANUP(jail_qemu_done) struct jail_qemu jail;
+	jail_qemu_prepare(&jail, qemu, c);
+	struct proc_opts o = {.path = qemu,
+		.argv = (const char *const *)a->v,
+		.envp = env,
+		.fds = fds,
+		.n_fds = ARRAY_LEN(fds),
+		.die_with_parent = true,
+		.new_session = true,
+		.no_new_privs = true,
+		.confine = &jail.confine};
+	q->m.pid = proc_spawn(&o, &q->m.end_fd);
+	if (q->m.pid < 0)
+		return err_sys(e, q->m.pid, "cannot start %s", qemu);
+	jail_qemu_started(&jail, q->m.pid, &q->status);
+	return 0;
+}
+
+static int qemu_start(struct loop *loop, const struct machine_config *c, struct machine **ret, struct err *e)
+{
+	CLEANUP_CLOSE int vsock_fd = -1;
 	int r = check_file("guest kernel", c->kernel, e);
 	if (r == 0)
 		r = check_file("guest initramfs", c->initrd, e);
@@ -211,48 +280,51 @@ static int qemu_start(const struct machine_config *c, struct machine **ret, stru
 	build_args(&a, qemu, c);
 	if (a.failed)
 		return err_oom(e);
-	struct machine *m = calloc(1, sizeof(*m));
-	if (!m)
+	struct qemu_machine *q = calloc(1, sizeof(*q));
+	if (!q)
 		return err_oom(e);
-	m->ops = &machine_qemu_ops;
-	struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO},
-		{c->vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}};
-	/* Nothing of the user's environment, which may hold secrets, is QEMU's business. */
-	static const char *const env[] = {"PATH=/usr/bin:/bin", "LANG=C", NULL};
-	struct proc_opts o = {.path = qemu,
-		.argv = (const char *const *)a.v,
-		.envp = env,
-		.fds = fds,
-		.n_fds = ARRAY_LEN(fds),
-		.die_with_parent = true,
-		.new_session = true,
-		.no_new_privs = true};
-	m->pid = proc_spawn(&o, &m->end_fd);
-	if (m->pid < 0) {
-		r = err_sys(e, m->pid, "cannot start %s", qemu);
-		free(m);
+	q->m = (struct machine){.ops = &machine_qemu_ops, .loop = loop, .end_fd = -1};
+	r = serve_vsock(q, c, &vsock_fd, e);
+	if (r == 0)
+		r = spawn(q, qemu, &a, c, vsock_fd, e);
+	if (r < 0) {
+		machine_free(&q->m);
 		return r;
 	}
-	*ret = m;
+	*ret = &q->m;
 	return 0;
-}
-
-static void qemu_kill(struct machine *m)
-{
-	int status;
-
-	if (m->pid <= 0)
-		return;
-	kill(m->pid, SIGKILL); /* still our unreaped child: the PID cannot have been reused */
-	proc_wait(m->pid, &status);
-	m->pid = 0;
 }
 
 static void qemu_free(struct machine *m)
 {
-	qemu_kill(m);
-	close_fd(&m->end_fd);
-	free(m);
+	struct qemu_machine *q = of(m);
+
+	vhost_user_free(q->vhost);
+	vsock_free(q->vsock);
+	free(q);
 }
 
-const struct machine_ops machine_qemu_ops = {.start = qemu_start, .kill = qemu_kill, .free = qemu_free};
+static bool qemu_status(struct machine *m, struct machine_status *ret)
+{
+	*ret = of(m)->status;
+	return true;
+}
+
+/* The whole process stands still: processors, devices and clock. The vsock device in ours just sees no more requests. */
+static int qemu_pause(struct machine *m, bool pause, machine_done_fn fn, void *data)
+{
+	fn(data, kill(m->pid, pause ? SIGSTOP : SIGCONT) < 0 ? -errno : 0);
+	return 0;
+}
+
+static int qemu_stats(struct machine *m, machine_stats_fn fn, void *data)
+{
+	struct machine_stats stats = {0};
+	int r = machine_process_stats(m, &stats);
+
+	fn(data, r, r == 0 ? &stats : NULL);
+	return 0;
+}
+
+const struct machine_ops machine_qemu_ops = {
+	.start = qemu_start, .free = qemu_free, .status = qemu_status, .pause = qemu_pause, .stats = qemu_stats};

@@ -188,6 +188,7 @@ static void accelerators_have_names(void **state)
 		assert_int_equal(accel_parse(bad[i], &a), -EINVAL);
 	assert_int_equal(a, 99);
 	assert_true(accel_isolates(ACCEL_KVM));
+	assert_true(accel_isolates(ACCEL_QEMU_KVM));
 	assert_false(accel_isolates(ACCEL_TCG));
 }
 
@@ -200,6 +201,7 @@ static void the_choice_follows_the_wish_and_the_measurement(void **state)
 		enum accel got;
 	} cases[] = {{ACCEL_AUTO, true, 0, ACCEL_KVM}, {ACCEL_AUTO, false, 0, ACCEL_TCG},
 		{ACCEL_KVM, true, 0, ACCEL_KVM}, {ACCEL_KVM, false, -ENOTSUP, ACCEL_AUTO},
+		{ACCEL_QEMU_KVM, true, 0, ACCEL_QEMU_KVM}, {ACCEL_QEMU_KVM, false, -ENOTSUP, ACCEL_AUTO},
 		{ACCEL_TCG, true, 0, ACCEL_TCG}, {ACCEL_TCG, false, 0, ACCEL_TCG}};
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {

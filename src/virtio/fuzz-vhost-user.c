@@ -16,7 +16,7 @@
 #include "vhost-user-proto.h"
 #include "virtio/vhost-user.h"
 #include "virtio/vsock.h"
-#include "vsock-internal.h"
+#include "vsock/internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -28,3 +28,15 @@ void *guest_mem_at_uaddr(const struct guest_mem *m, uint64_t uaddr, uint64_t len
 	}
 	return NULL;
 }
+
+bool guest_mem_gpa_of(const struct guest_mem *m, const void *host, uint64_t len, uint64_t *ret_gpa)
+{
+	for (unsigned i = 0; i < m->n_regions; i++) {
+		const struct guest_mem_region *r = &m->regions[i];
+		if (region_at(r, (uintptr_t)r->host, (uintptr_t)host, len)) {
+			*ret_gpa = r->gpa + ((uintptr_t)host - (uintptr_t)r->host);
+			return true;
+		}
+	}
+	return false;
+}

@@ -11,7 +11,7 @@
 
 #include "base/loop.h"
 #include "vhost-user-proto.h"
-#include "vsock-internal.h"
+#include "vsock/internal.h"
 
 enum {
 	DRV_QSIZE = 128,

@@ -344,12 +344,45 @@ static void test_fd_count(void **state)
 	assert_gone(f);
 }
 
+/* What does not fit into our room is closed by Linux; QEMU's user-mode emulation keeps it. */
+static bool emulator_keeps_fds(int fd)
+{
+	union {
+		char buf[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char data[64];
+	struct iovec iov = {data, sizeof(data)};
+	struct msghdr mh = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf)};
+	int sv[2], got[2], fds[8] = {fd, fd, fd, fd, fd, fd, fd, fd}, before = count_fds();
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	struct drv d = {.sock = sv[1]};
+	drv_send(&d, VHOST_USER_SET_OWNER, 0, NULL, 0, fds, ARRAY_LEN(fds));
+	assert_true(recvmsg(sv[0], &mh, MSG_CMSG_CLOEXEC) > 0);
+	memcpy(got, CMSG_DATA(&control.align), sizeof(got));
+	for (int i = 0; i < 2; i++) {
+		close(got[i]);
+		close(sv[i]);
+	}
+	return count_fds() > before;
+}
+
 static void test_too_many_fds(void **state)
 {
 	struct fixture *f = *state;
 	int fds[30];
 	for (int i = 0; i < 30; i++)
 		fds[i] = f->d.memfd;
+	int before = count_fds();
+	if (emulator_keeps_fds(f->d.memfd)) {
+		print_message("an emulator keeps descriptors that recvmsg has no room for\n");
+		f->n_fds += count_fds() - before;
+		skip();
+	}
 	drv_send(&f->d, VHOST_USER_SET_OWNER, 0, NULL, 0, fds, 9);
 	assert_gone(f);
 	teardown(state);

@@ -485,6 +485,127 @@ static void test_2_7_10_avail_event(void **state)
 	assert_true(vq_enable_notify(&f->q));
 }
 
+/* A hole in the guest's memory, and regions that touch: no buffer, table or ring lies on both sides of either. */
+static void test_2_7_5_no_buffer_across_regions(void **state)
+{
+	struct fixture *f = *state;
+	static const uint64_t second[] = {
+		GPA + MEM_LEN, GPA + 2 * (uint64_t)MEM_LEN}; /* touching; behind a hole */
+	uint8_t *other = aligned_alloc(4096, MEM_LEN);
+	for (unsigned i = 0; i < ARRAY_LEN(second); i++) {
+		f->gm.n_regions = 2;
+		f->gm.regions[1] = (struct guest_mem_region){.gpa = second[i], .len = MEM_LEN, .host = other};
+		static const struct {
+			uint32_t len;
+			uint16_t flags;
+		} bad[] = {{16, 0}, {16, WRITE}, {32, INDIRECT}, {2 * MEM_LEN, 0}};
+		for (unsigned k = 0; k < ARRAY_LEN(bad); k++) {
+			memset(f->mem, 0, MEM_LEN);
+			start(f, false, true);
+			put_desc(f, DESC_AT, 0, GPA + MEM_LEN - 8, bad[k].len, bad[k].flags, 0);
+			offer(f, 0);
+			assert_broken(f, "2.7.5");
+		}
+		struct vq_config c = f->conf;
+		c.used = GPA + MEM_LEN - 8;
+		assert_int_equal(vq_init(&f->q, &f->gm, &c), -EFAULT);
+		c = f->conf;
+		c.desc = second[i] - 16;
+		assert_int_equal(vq_init(&f->q, &f->gm, &c), -EFAULT);
+		/* while the second region as such is as good as the first */
+		memset(f->mem, 0, MEM_LEN);
+		start(f, false, false);
+		put_desc(f, DESC_AT, 0, second[i], MEM_LEN, WRITE, 0);
+		offer(f, 0);
+		assert_int_equal(vq_pop(&f->q, &f->chain), 1);
+		assert_ptr_equal(f->chain.iov[0].iov_base, other);
+	}
+	free(other);
+}
+
+/* 2.7: what is taken and not returned counts, also when it comes back in another order and bit by bit */
+static void test_2_7_6_in_flight_is_bounded(void **state)
+{
+	struct fixture *f = *state;
+	start(f, false, false);
+	for (unsigned i = 0; i < SIZE; i++)
+		put_desc(f, DESC_AT, i, GPA + DATA_AT, 1, 0, 0);
+	for (uint16_t i = 0; i < SIZE; i++)
+		offer(f, i);
+	for (int i = 0; i < SIZE; i++)
+		assert_int_equal(vq_pop(&f->q, &f->chain), 1);
+	assert_int_equal(f->q.in_flight, SIZE);
+	assert_int_equal(vq_pop(&f->q, &f->chain), 0);
+	vq_push(&f->q, 5, 0);
+	vq_push(&f->q, 2, 0);
+	offer(f, 5);
+	offer(f, 2);
+	assert_int_equal(vq_pop(&f->q, &f->chain), 1);
+	assert_int_equal(vq_pop(&f->q, &f->chain), 1);
+	assert_int_equal(f->q.in_flight, SIZE);
+	offer(f, 0); /* still ours */
+	assert_broken(f, "2.7.6");
+}
+
+/* The used ring's index is ours; where a queue is resumed it is read once, and what the guest puts there is its loss */
+static void test_2_7_8_used_index_is_read_once(void **state)
+{
+	struct fixture *f = *state;
+	put16(f, USED_AT + 2, 0xffff);
+	start(f, false, false);
+	put_desc(f, DESC_AT, 1, GPA + DATA_AT, 1, WRITE, 0);
+	for (unsigned i = 0; i < 2 * SIZE; i++) {
+		offer(f, 1);
+		assert_int_equal(vq_pop(&f->q, &f->chain), 1);
+		put16(f, USED_AT + 2, 0x1234); /* written over by the guest */
+		vq_push(&f->q, 1, 0);
+		assert_int_equal(get16(f, USED_AT + 2), (uint16_t)i);
+	}
+	for (unsigned i = 4 + 8 * SIZE + 2; i < 0x100; i++)
+		assert_int_equal(f->mem[USED_AT + i], 0); /* nothing behind the ring */
+}
+
+/* 2.7.5, 2.7.6: the driver may rewrite anything after it made it available; only what was read counts */
+static void test_2_7_5_a_chain_taken_is_not_read_again(void **state)
+{
+	struct fixture *f = *state;
+	start(f, false, true);
+	put_desc(f, DESC_AT, 0, GPA + TABLE_AT, 16, INDIRECT, 0);
+	put_desc(f, TABLE_AT, 0, GPA + DATA_AT, 10, 0, 0);
+	offer(f, 0);
+	assert_int_equal(vq_pop(&f->q, &f->chain), 1);
+	memset(f->mem + DESC_AT, 0xff, 16 * SIZE);
+	memset(f->mem + TABLE_AT, 0xff, 16);
+	memset(f->mem + AVAIL_AT + 4, 0xff, 2 * SIZE);
+	assert_ptr_equal(f->chain.iov[0].iov_base, f->mem + DATA_AT);
+	assert_int_equal(f->chain.out_len, 10);
+	vq_push(&f->q, f->chain.head, 0);
+	uint32_t elem[2];
+	memcpy(elem, f->mem + USED_AT + 4, 8);
+	assert_int_equal(elem[0], 0);
+	assert_false(f->q.broken);
+}
+
+/* Rings that lie on each other, or on the buffers, are the guest's own harm. */
+static void test_2_7_rings_may_lie_on_each_other(void **state)
+{
+	struct fixture *f = *state;
+	f->conf.avail = f->conf.used = f->conf.desc;
+	start(f, true, true);
+	for (int i = 0; i < 100; i++) {
+		put_desc(f, DESC_AT, i % SIZE, GPA + DESC_AT, 64, (uint16_t)(i & 7), 1);
+		put16(f, DESC_AT + 2, (uint16_t)(f->q.next_avail + 1));
+		if (vq_pop(&f->q, &f->chain) > 0) {
+			memset(f->mem, i, 64);
+			vq_push(&f->q, f->chain.head, 1);
+		}
+		(void)vq_enable_notify(&f->q);
+		(void)vq_should_notify(&f->q);
+	}
+	for (unsigned i = 0x1000; i < 0x2000; i++)
+		assert_int_equal(f->mem[i], 0);
+}
+
 static void test_iov(void **state)
 {
 	char a[] = "abc", b[] = "defgh", c[] = "ij", out[16] = {0};
@@ -530,6 +651,11 @@ int main(void)
 		RULE(test_2_7_7_2_used_event),
 		RULE(test_2_7_10_flags),
 		RULE(test_2_7_10_avail_event),
+		RULE(test_2_7_5_no_buffer_across_regions),
+		RULE(test_2_7_6_in_flight_is_bounded),
+		RULE(test_2_7_8_used_index_is_read_once),
+		RULE(test_2_7_5_a_chain_taken_is_not_read_again),
+		RULE(test_2_7_rings_may_lie_on_each_other),
 		RULE(test_iov),
 	};
 	return cmocka_run_group_tests_name("virtqueue", tests, NULL, NULL);

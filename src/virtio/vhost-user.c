@@ -86,9 +86,12 @@ static void ring_on_kick(void *data, int fd, uint32_t events)
 
 	/*
 	 * It was readable, but the front end shares it: it may have been faster, and may have made it blocking, which
-	 * RWF_NOWAIT overrules.
+	 * RWF_NOWAIT overrules. Where there is no preadv2 (QEMU's user-mode emulation), our own O_NONBLOCK has to do.
 	 */
-	if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) == sizeof(count) && r->running && u->dev)
+	ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
+	if (n < 0 && errno == EOPNOTSUPP)
+		n = read(fd, &count, sizeof(count));
+	if (n == sizeof(count) && r->running && u->dev)
 		u->dev->ops->queue_notify(u->dev, r->index);
 }
 
@@ -119,6 +122,7 @@ static int ring_try_start(struct vring *r)
 		dev->ops->reset(dev);
 	u->unsettled = false;
 	r->running = true;
+	dev->negotiated = u->acked & dev->features;
 	dev->ops->queue_started(dev, r->index);
 	return 0;
 }

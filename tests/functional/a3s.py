@@ -28,8 +28,10 @@ BUILD = pathlib.Path(os.environ.get("A3S_TEST_BUILD", ROOT / "build")).resolve()
 FULL = bool(os.environ.get("A3S_TEST_FULL"))
 PREFIX = os.environ.get("A3S_TEST_PREFIX", "a3s-")
 UNPRIVILEGED_ID = 65534
+# All limits are multiplied by this, where everything is slow (tests/kvm/run).
+SLOW = float(os.environ.get("A3S_TEST_SLOW") or 1)
 # Emulated, a loaded machine boots a box in seconds; only a hang takes this long.
-COMMAND_TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 120 * SLOW
 # What a process may take to go once its box is gone.
 EXIT_GRACE_S = 5
 
@@ -79,7 +81,7 @@ class Result:
 
 def wait_for(what, condition, timeout_s=30, interval_s=0.05):
     """Returns the first true value of condition()."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * SLOW
     while True:
         value = condition()
         if value:
@@ -115,6 +117,11 @@ def processes_of(needle):
 def program_of(pid):
     try:
         return os.path.basename(os.readlink("/proc/%d/exe" % pid))
+    except OSError:
+        pass
+    try:  # one that is not dumpable
+        with open("/proc/%d/comm" % pid, encoding="utf-8", errors="replace") as f:
+            return f.read().strip()
     except OSError:
         return ""
 
@@ -247,6 +254,10 @@ class Home:
         return [pid for pid, cmdline in self.processes().items()
                 if program_of(pid).startswith(program) and self.belongs(pid, box_id)]
 
+    def find_machines(self):
+        """PIDs of what holds a guest: QEMU, or our own monitor."""
+        return self.find_process("qemu") + self.find_process("a3s-box-vmm")
+
     @staticmethod
     def belongs(pid, box_id):
         """Whether the process names the box, itself or by a file it has open."""
@@ -293,7 +304,7 @@ class Home:
 
     def settle(self, before, timeout_s=EXIT_GRACE_S):
         """Waits until the inventory is as it was; returns a description of what differs, or nothing."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * SLOW
         while True:
             now = self.inventory()
             if now == before:
@@ -370,7 +381,7 @@ class Terminal:
 
     def read_until(self, pattern, timeout_s=60):
         """Reads to the first match of the regular expression; returns the match. What follows it stays unread."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * SLOW
         pattern = re.compile(pattern)
         while True:
             match = pattern.search(self.seen)
@@ -391,7 +402,7 @@ class Terminal:
 
     def finish(self, timeout_s=60):
         """Reads to the end; returns (status, the rest of the output)."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * SLOW
         while time.monotonic() < deadline:
             ready, _, _ = select.select([self.master], [], [], 0.2)
             if ready:

@@ -37,6 +37,9 @@ class CrashTest(BoxTest):
                 self.one_round(victim, moment_s, detached)
                 self.assertEqual(self.home.settle(before), "")
 
+    def victims(self, victim):
+        return self.home.find_machines() if victim == "machine" else self.home.find_process(victim)
+
     def one_round(self, victim, moment_s, detached):
         # It ends by itself after a while, so that some moments fall into its end.
         workload = ["box", "sh", "-c", "echo up; sleep 0.3; echo down"]
@@ -51,7 +54,7 @@ class CrashTest(BoxTest):
                 killed = p.poll() is None
                 p.kill()
             else:
-                for pid in self.home.find_process(victim):
+                for pid in self.victims(victim):
                     os.kill(pid, signal.SIGKILL)
                     killed = True
             out, err = p.communicate(timeout=60)
@@ -85,7 +88,7 @@ class CrashTest(BoxTest):
             self.home.wait_status(box, "created", "exited", "dead", timeout_s=60)
         # What rests has no process.
         wait_for("the processes of a resting box to end",
-                 lambda: not self.home.find_process("a3s-box-shim") and not self.home.find_process("qemu"), 10)
+                 lambda: not self.home.find_process("a3s-box-shim") and not self.home.find_machines(), 10)
         line = self.home.ok("ps", "-a").lines[1]
         self.assertRegex(line, r"Created|Exited \(\d+\)|Dead", text)
         if self.home.status(box) == "exited":
@@ -117,23 +120,23 @@ class KillSupervisor(CrashTest):
         self.assertEqual(self.home.settle(before), "")
 
 
-class KillQemu(CrashTest):
+class KillMachine(CrashTest):
     @core
     def test_a_few(self):
-        self.rounds(CORE_ROUNDS, "qemu")
+        self.rounds(CORE_ROUNDS, "machine")
 
     @slow(600)
     def test_30_random_moments(self):
-        self.rounds(ROUNDS, "qemu")
+        self.rounds(ROUNDS, "machine")
 
     def test_a_running_box(self):
         p = self.home.popen("run", "--name", "v", "box", "sh", "-c", "echo up; sleep 1000")
         self.assertEqual(p.stdout.readline(), b"up\n")
-        (qemu,) = self.home.find_process("qemu")
-        os.kill(qemu, signal.SIGKILL)
+        (machine,) = self.home.find_machines()
+        os.kill(machine, signal.SIGKILL)
         _, err = p.communicate(timeout=60)
         self.assertNotEqual(p.returncode, 0)
-        self.assertRegex(EMULATION_WARNING.sub(b"", err), rb"(?m)^a3s-box: [^\n]*(QEMU|qemu|machine|signal)[^\n]*$")
+        self.assertRegex(EMULATION_WARNING.sub(b"", err), rb"(?m)^a3s-box: [^\n]*(machine|signal)[^\n]*$")
         self.assertIn(self.home.status("v"), ("exited", "dead"))
         self.home.ok("rm", "v")
 

@@ -176,9 +176,14 @@ class Lifecycle(BoxTest):
         self.assertRegex(seen["Created"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
         self.assertRegex(seen["Image"], r"^sha256:[0-9a-f]{64}$")
         # What isolates the box is named.
-        accelerator = seen["Machine"]["Accelerator"]
-        self.assertIn(accelerator, ("tcg", "kvm"))
-        self.assertIs(seen["Machine"]["HardwareIsolation"], accelerator == "kvm")
+        machine = seen["Machine"]
+        self.assertIn(machine["Accelerator"], ("tcg", "qemu-kvm", "kvm"))
+        self.assertIs(machine["HardwareIsolation"], machine["Accelerator"] != "tcg")
+        self.assertEqual(machine["Backend"], "kvm" if machine["Accelerator"] == "kvm" else "qemu")
+        # What confines the process that holds the guest, and what could not be had.
+        self.assertIn("seccomp", machine["Confinement"])
+        self.assertIn("no-new-privileges", machine["Confinement"])
+        self.assertIsInstance(machine["ConfinementMissing"], str)
         self.home.ok("rm", "-f", box)
 
     @core
@@ -188,7 +193,7 @@ class Lifecycle(BoxTest):
         self.assertRegex(self.home.ok("--version").text, r"\d+\.\d+\.\d+")
         self.assertIn("run", self.home.ok("--help").text)
         for command in ("run", "ps", "logs", "stop", "kill", "rm", "exec", "wait", "inspect", "load", "pull", "images",
-                        "rmi", "info", "version", "create", "start"):
+                        "rmi", "info", "version", "create", "start", "pause", "unpause"):
             with self.subTest(command):
                 self.assertIn(command, self.home.ok(command, "--help").text)
 
@@ -247,6 +252,77 @@ class Lifecycle(BoxTest):
             self.assertEqual(t.finish()[0], 0)
         self.assert_out(self.home.run("exec", "bg", "echo", "alive"), "alive\n")
         self.home.ok("rm", "-f", "bg")
+
+
+class Pause(BoxTest):
+    COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
+
+    def counting(self, *options):
+        box = self.home.run_detached(*options, "box", "sh", "-c", self.COUNT)
+        wait_for("a few lines", lambda: self.lines(box) > 3)
+        return box
+
+    def lines(self, box):
+        return len(self.home.ok("logs", box).lines)
+
+    @core
+    def test_it_stands_still_and_goes_on(self):
+        box = self.counting("--name", "p")
+        self.assert_out(self.home.run("pause", "p"), "p\n")
+        state = self.home.inspect(box)["State"]
+        self.assertEqual((state["Status"], state["Running"], state["Paused"]), ("paused", True, True))
+        (row,) = table(self.home.ok("ps").text)
+        self.assertRegex(row["STATUS"], r"^Up .* \(Paused\)$")
+        time.sleep(0.5)  # what was under way when it stopped
+        before = self.lines(box)
+        time.sleep(1.5)
+        self.assertEqual(self.lines(box), before)
+        result = self.home.run("exec", "p", "true")
+        self.assertEqual(result.rc, 125, result)
+        self.assertRegex(result.err, rb"\Aa3s-box: box p is paused \([^\n]*unpause p\)\n\Z")
+        self.assert_out(self.home.run("unpause", "p"), "p\n")
+        self.assertEqual(self.home.inspect(box)["State"]["Status"], "running")
+        wait_for("it to go on", lambda: self.lines(box) > before + 3)
+        numbers = [int(n) for n in self.home.ok("logs", box).lines]
+        self.assertEqual(numbers, list(range(len(numbers))))
+        self.home.ok("exec", "p", "true")
+        self.home.ok("rm", "-f", box)
+
+    def test_again_and_again(self):
+        box = self.counting()
+        for _ in range(10):
+            self.home.ok("pause", box)
+            self.home.ok("unpause", box)
+        before = self.lines(box)
+        wait_for("it to go on", lambda: self.lines(box) > before + 3)
+        self.home.ok("rm", "-f", box)
+
+    def test_a_paused_box_ends_like_any_other(self):
+        box = self.counting()
+        self.home.ok("pause", box)
+        result = self.home.ok("stop", box)
+        self.assertLess(result.seconds, 9)
+        self.assertEqual(self.home.inspect(box)["State"]["ExitCode"], 143)
+        self.home.ok("rm", box)
+        box = self.counting()
+        self.home.ok("pause", box)
+        self.home.ok("kill", box)
+        self.assertEqual(self.home.inspect(box)["State"]["ExitCode"], 137)
+        self.home.ok("rm", box)
+        box = self.counting("--rm")
+        self.home.ok("pause", box)
+        self.home.ok("rm", "-f", box)
+        self.assertEqual(self.home.ok("ps", "-a", "-q").text, "")
+
+    def test_refusals(self):
+        box = self.counting("--name", "r")
+        for command, text in (("unpause", "not paused"), ("pause", None), ("pause", "paused already"),
+                              ("unpause", None), ("stop", None), ("pause", "not running"), ("unpause", "not running")):
+            result = self.home.run(command, "r")
+            self.assertEqual(result.rc, 1 if text else 0, result)
+            if text:
+                self.assertRegex(result.err, rb"\Aa3s-box: box r[^\n]*%s[^\n]*\n\Z" % text.encode())
+        self.home.ok("rm", box)
 
 
 class Many(BoxTest):

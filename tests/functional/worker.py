@@ -22,8 +22,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
+SLOW = float(os.environ.get("A3S_TEST_SLOW") or 1)
 DEFAULT_TIMEOUT_S = 180
-FIXTURE_TIMEOUT_S = 300
+FIXTURE_TIMEOUT_S = 300 * SLOW
 # After its time is up a test may clean up for this long before the next alarm hits it.
 CLEANUP_S = 60
 
@@ -34,6 +35,10 @@ class TestTimeout(BaseException):
 
 def on_alarm(signum, frame):
     raise TestTimeout("the test's time is up")
+
+
+def timeout_s(method):
+    return getattr(method, "timeout_s", DEFAULT_TIMEOUT_S) * SLOW
 
 
 def set_alarm(seconds):
@@ -67,8 +72,7 @@ class Reporter(unittest.TestResult):
         self.outcome, self.text = "passed", ""
         self.started = time.monotonic()
         self.send(start=test.id())
-        method = getattr(test, test._testMethodName)
-        set_alarm(getattr(method, "timeout_s", DEFAULT_TIMEOUT_S))
+        set_alarm(timeout_s(getattr(test, test._testMethodName)))
 
     def stopTest(self, test):
         set_alarm(FIXTURE_TIMEOUT_S)
@@ -138,7 +142,7 @@ def main():
                 tests.append({
                     "id": "%s.%s.%s" % (cls.__module__, cls.__qualname__, name),
                     "core": getattr(method, "core", False) and not getattr(cls, "unprivileged", False),
-                    "timeout": getattr(method, "timeout_s", DEFAULT_TIMEOUT_S),
+                    "timeout": timeout_s(method),
                 })
             print(json.dumps({"class": "%s.%s" % (cls.__module__, cls.__qualname__), "tests": tests,
                               "images": sorted(getattr(cls, "images_wanted", ()))}), file=out, flush=True)

@@ -2,7 +2,7 @@
 /*
  * Event loop of one thread over epoll: descriptors (level-triggered), timers, and work deferred to the end
  * of the current turn. A source may be freed from any callback, its own included. All calls belong to
- * the loop's thread.
+ * the loop's thread, but for loop_call.
  */
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H
@@ -40,6 +40,13 @@ void loop_set_timer(struct loop_source *s, uint64_t delay_ns);
 /* A source that calls fn at the end of every turn in which loop_defer was called on it. */
 int loop_add_deferred(struct loop *l, loop_fn fn, void *data, struct loop_source **ret);
 void loop_defer(struct loop_source *s);
+/* Lets other threads use loop_call; this thread is the loop's from now on. 0 or -errno. */
+int loop_allow_calls(struct loop *l);
+/*
+ * Runs fn on the loop's thread and returns when it has; on that thread itself, at once. From another thread the loop
+ * must be running, or run soon: it is waited for without a limit.
+ */
+void loop_call(struct loop *l, loop_fn fn, void *data);
 /* Stops and frees; NULL allowed. */
 void loop_source_free(struct loop_source *s);
 DEFINE_CLEANUP(struct loop_source *, loop_source_free)

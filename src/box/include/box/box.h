@@ -14,15 +14,16 @@
  *     (none)    -> created, starting           box_create
  *     created   -> starting | removing
  *     starting  -> running | created, exited   the supervisor failed before the workload started: the old state
- *     running   -> stopping | exited
+ *     running   -> paused | stopping | exited
+ *     paused    -> running | stopping | exited
  *     stopping  -> exited
- *     starting, running, stopping -> (none)    with --rm
+ *     starting to stopping -> (none)           with --rm
  *     exited    -> starting | removing
  *     removing  -> (none)
  *
- * A box in starting, running, stopping or removing whose lock is free lost its owner. box_reconcile, called by
+ * A box in starting, running, paused, stopping or removing whose lock is free lost its owner. box_reconcile, called by
  * every command that looks at boxes, finishes removing, puts those that were starting back, and turns the others into
- * exited with status 137 (their machine died with the supervisor: see machine/qemu.c); boxes with --rm are removed.
+ * exited with status 137 (their machine died with the supervisor: see machine/backend.h); boxes with --rm are removed.
  * The machine's process holds the lock too, so that a free lock also means that the machine is gone.
  */
 #ifndef BOX_BOX_H
@@ -41,7 +42,15 @@
 #define BOX_ID_SHORT_LEN 12
 #define BOX_NAME_MAX	 64
 
-enum box_state { BOX_CREATED, BOX_STARTING, BOX_RUNNING, BOX_STOPPING, BOX_EXITED, BOX_REMOVING };
+enum box_state {
+	BOX_CREATED,
+	BOX_STARTING,
+	BOX_RUNNING,
+	BOX_PAUSED,
+	BOX_STOPPING,
+	BOX_EXITED,
+	BOX_REMOVING
+};
 
 const char *box_state_name(enum box_state s);
 
@@ -71,6 +80,7 @@ struct box {
 	int exit_code;
 	char *error; /* why the last start or run failed, NULL if it did not */
 	char *accel; /* accelerator of the last run, NULL before the first */
+	char *machine; /* JSON: what confines the process that holds the guest of the last run; NULL before the first */
 	int64_t created_ns, started_ns, finished_ns; /* since the epoch, 0: not yet */
 	struct box_config config;
 };
@@ -80,7 +90,7 @@ void box_list_free(struct box **list, size_t n);
 
 static inline bool box_is_live(const struct box *b)
 {
-	return b->state == BOX_STARTING || b->state == BOX_RUNNING || b->state == BOX_STOPPING;
+	return b->state >= BOX_STARTING && b->state <= BOX_STOPPING;
 }
 
 /* Creates the tables when missing. Call once after state_open. */
@@ -134,7 +144,10 @@ int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err
 
 /* Record changes for the lock's holder. */
 int box_set_starting(struct state *st, const char *id, struct err *e);
-int box_set_running(struct state *st, const char *id, const char *accel, struct err *e);
+int box_set_running(
+	struct state *st, const char *id, const char *accel, const char *machine, struct err *e);
+/* From running to paused, or back. */
+int box_set_paused(struct state *st, const char *id, bool paused, struct err *e);
 int box_set_stopping(struct state *st, const char *id, struct err *e);
 int box_set_exited(struct state *st, const char *id, int exit_code, const char *error, struct err *e);
 int box_set_start_failed(struct state *st, const char *id, int exit_code, const char *error, struct err *e);
@@ -153,6 +166,8 @@ enum box_op {
 	BOX_OP_SIGNAL = 3,  /* to the workload; reply when sent */
 	BOX_OP_WAIT = 4,    /* EXIT when it ends */
 	BOX_OP_STARTED = 5, /* STARTED, or FAIL, once that is known */
+	BOX_OP_PAUSE = 6,   /* the whole machine; reply when it stands still */
+	BOX_OP_UNPAUSE = 7, /* reply when it goes on */
 };
 struct box_request {
 	enum box_op op;
@@ -164,8 +179,8 @@ struct box_request {
 int box_put_request(struct buf *out, const struct box_request *r);
 
 /*
- * Asks the supervisor and waits for its answer (bounded by limit_ns; UINT64_MAX: for ever). For STOP, SIGNAL: 0 or
- * -errno. For WAIT: the exit status. -EPIPE when the supervisor went away without an answer.
+ * Asks the supervisor and waits for its answer (bounded by limit_ns; UINT64_MAX: for ever). For STOP, SIGNAL, PAUSE and
+ * UNPAUSE: 0 or -errno. For WAIT: the exit status. -EPIPE when the supervisor went away without an answer.
  */
 int box_call(struct state *st, const struct box *b, const struct box_request *req, uint64_t limit_ns,
 	struct err *e);

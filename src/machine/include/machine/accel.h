@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which accelerator a machine gets. KVM is measured, not assumed: some hosts offer a /dev/kvm that creates VMs
+ * Which accelerator a machine gets: our own monitor on KVM, QEMU on KVM, or QEMU's emulation (TCG). KVM is measured, not assumed: some hosts offer a /dev/kvm that creates VMs
  * and vCPUs and then runs a kernel a thousand times too slowly.
  */
 #ifndef MACHINE_ACCEL_H
@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 
-enum accel { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
+enum accel { ACCEL_AUTO, ACCEL_KVM, ACCEL_QEMU_KVM, ACCEL_TCG };
 
 struct accel_info {
 	bool kvm_usable;
@@ -19,11 +19,13 @@ struct accel_info {
 	uint64_t tsc_khz;     /* host TSC frequency, 0 if it is not constant or not measurable */
 };
 
-/* "auto", "kvm", "tcg". 0 or -EINVAL. */
+/* "auto", "kvm", "qemu-kvm", "tcg". 0 or -EINVAL. */
 int accel_parse(const char *s, enum accel *ret);
 const char *accel_name(enum accel a);
-/* Whether guests are confined by the CPU (kvm), or only by an emulator (tcg). */
+/* Whether guests are confined by the CPU (KVM), or only by an emulator (tcg). */
 bool accel_isolates(enum accel a);
+/* Which program holds the guest: "kvm" (our monitor) or "qemu". */
+const char *accel_backend(enum accel a);
 
 /*
  * Measures, or takes the verdict of this boot of the host and this user from cache_dirfd (file `accel`, one line,
@@ -31,7 +33,10 @@ bool accel_isolates(enum accel a);
  * cannot be measured is not usable.
  */
 void accel_probe(int cache_dirfd, struct accel_info *ret);
-/* ACCEL_KVM or ACCEL_TCG for what was asked. -ENOTSUP with e set if KVM is forced and not usable. */
+/*
+ * Never ACCEL_AUTO for what was asked: automatically, our own monitor where KVM is usable, else TCG. -ENOTSUP with e set if
+ * KVM is forced and not usable.
+ */
 int accel_choose(enum accel wanted, const struct accel_info *info, enum accel *ret, struct err *e);
 
 #endif

@@ -6,6 +6,7 @@
 #ifndef VIRTIO_MEM_H
 #define VIRTIO_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,5 +29,7 @@ struct guest_mem {
 void *guest_mem_at(const struct guest_mem *m, uint64_t gpa, uint64_t len);
 /* The same for the transport's own addresses. */
 void *guest_mem_at_uaddr(const struct guest_mem *m, uint64_t uaddr, uint64_t len);
+/* The way back: where the guest has the len bytes at host. False when any of them is outside of one region. */
+bool guest_mem_gpa_of(const struct guest_mem *m, const void *host, uint64_t len, uint64_t *ret_gpa);
 
 #endif

@@ -11,18 +11,27 @@
 #ifndef VIRTIO_VSOCK_H
 #define VIRTIO_VSOCK_H
 
+#include <stdbool.h>
+
 #include "base/loop.h"
 
 struct vsock_dev;
 struct vhost_user;
+struct virtio_device;
 
 #define VSOCK_GUEST_CID 3
 
-/* dirfd is borrowed and must outlive the device. Returns 0 or -errno. */
+/* dirfd is borrowed and must outlive the device; AT_FDCWD: the working folder. Returns 0 or -errno. */
 int vsock_new(struct loop *loop, int dirfd, struct vsock_dev **ret);
+/* True while something that the guest sent has not been taken by the host's side: worth turning the loop for. */
+bool vsock_unsent(const struct vsock_dev *v);
 /* Closes everything at once and removes vsock.sock. The transport may be freed before or after. */
 void vsock_free(struct vsock_dev *v);
 DEFINE_CLEANUP(struct vsock_dev *, vsock_free)
+
+/* For a transport in process, which serves the event queue too: after a restore the guest is told to forget its
+ * connections (5.10.6.7). */
+struct virtio_device *vsock_device(struct vsock_dev *v);
 
 /*
  * Serves the device to QEMU over a connected vhost-user socket (fd is consumed, also on failure).

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/* The supervisor and its machine: what it is made of, what it prints, what is recorded of it. */
+#include <fcntl.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/io.h"
+#include "base/log.h"
+#include "supervisor.h"
+
+/* ---- what the machine prints ---- */
+
+/* Takes one piece off the pipe. Returns false when there is none, or no more to come. */
+static bool capture_some(struct sup_capture *c)
+{
+	char chunk[4096];
+	ssize_t n = read(c->rd, chunk, sizeof(chunk));
+
+	if (n <= 0)
+		return false;
+	/* Beyond the limit it is still read, or the writer would hang. */
+	size_t room = SUP_CAPTURE_MAX - c->bytes, take = MIN_OF((size_t)n, room);
+	if (take && io_write_full(c->log, chunk, take) == 0)
+		c->bytes += take;
+	return true;
+}
+
+static void on_capture(void *data, int fd, uint32_t events)
+{
+	struct sup_capture *c = data;
+
+	if (!capture_some(c) && events & (EPOLLHUP | EPOLLERR))
+		loop_source_free(TAKE_PTR(c->io));
+}
+
+/* Opens the file and the pipe; *ret_wr is the writer's end. */
+static int capture_open(
+	struct supervisor *s, struct sup_capture *c, const char *name, int *ret_wr, struct err *e)
+{
+	int fds[2];
+
+	c->log = openat(s->box_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (c->log < 0 || pipe2(fds, O_CLOEXEC) < 0)
+		return err_sys(e, -errno, "cannot open %s", name);
+	c->rd = fds[0];
+	*ret_wr = fds[1];
+	io_set_nonblock(c->rd, true);
+	int r = loop_add_io(s->loop, c->rd, EPOLLIN, on_capture, c, &c->io);
+	return r < 0 ? err_sys(e, r, "cannot open %s", name) : 0;
+}
+
+void sup_capture_close(struct sup_capture *c)
+{
+	loop_source_free(TAKE_PTR(c->io));
+	while (c->rd >= 0 && capture_some(c)) /* a panic's last lines; the writer is gone, so this ends */
+		;
+	close_fd(&c->rd);
+	close_fd(&c->log);
+}
+
+/* The last thing the backend said, for the error of a machine that did not start. */
+static void last_words(struct supervisor *s, char *dst, size_t size)
+{
+	CLEANUP_FREE char *text = NULL;
+	size_t len;
+
+	dst[0] = '\0';
+	while (s->messages.rd >= 0 && capture_some(&s->messages))
+		;
+	if (io_read_file_at(s->box_fd, "machine.log", SUP_CAPTURE_MAX, &text, &len) < 0)
+		return;
+	while (len && (text[len - 1] == '\n' || text[len - 1] == '\r'))
+		text[--len] = '\0';
+	const char *nl = strrchr(text, '\n');
+	snprintf(dst, size, "%s", nl ? nl + 1 : text);
+}
+
+/* ---- start and end ---- */
+
+static void on_machine_end(void *data, int fd, uint32_t events)
+{
+	struct supervisor *s = data;
+	char words[256], text[400];
+
+	if (s->phase == SUP_FLUSH) {
+		sup_finish(s, s->exit_code, NULL); /* the guest powered off by itself */
+		return;
+	}
+	last_words(s, words, sizeof(words));
+	snprintf(text, sizeof(text), "the machine ended unexpectedly%s%s", *words ? ": " : "", words);
+	sup_finish(s, 137, text);
+}
+
+/* What the machine is made of, found by name. */
+struct parts {
+	char *kernel, *initrd, *monitor, *image, *scratch, *run_dir;
+};
+
+static void parts_done(struct parts *p)
+{
+	free(p->kernel);
+	free(p->initrd);
+	free(p->monitor);
+	free(p->image);
+	free(p->scratch);
+	free(p->run_dir);
+}
+
+static int find_parts(const struct supervisor *s, struct parts *p, struct err *e)
+{
+	p->kernel = box_find_asset("vmlinux", e);
+	p->initrd = p->kernel ? box_find_asset("initramfs.cpio", e) : NULL;
+	if (!p->initrd)
+		return e->code;
+	if (s->accel == ACCEL_KVM) {
+		p->monitor = box_find_asset("a3s-box-vmm", e);
+		if (!p->monitor)
+			return e->code;
+	}
+	p->image = str_printf("%s/%s", s->st->home, s->box->disk);
+	p->scratch = str_printf("%s/boxes/%s/scratch.img", s->st->home, s->box->id);
+	p->run_dir = str_printf("%s/run/%s", s->st->home, s->box->id);
+	return p->image && p->scratch && p->run_dir ? 0 : err_oom(e);
+}
+
+static int choose_accel(struct supervisor *s, uint64_t *ret_tsc_khz, struct err *e)
+{
+	struct accel_info info;
+	CLEANUP_CLOSE int cache = io_open_dir_at(s->st->home_fd, "cache", true);
+
+	accel_probe(cache, &info);
+	*ret_tsc_khz = info.tsc_khz;
+	return accel_choose(s->box->config.accel, &info, &s->accel, e);
+}
+
+int sup_machine_start(struct supervisor *s, struct err *e)
+{
+	CLEANUP_CLOSE int console = -1;
+	CLEANUP_CLOSE int messages = -1;
+	CLEANUP(parts_done) struct parts p = {0};
+	uint64_t tsc_khz;
+
+	int r = choose_accel(s, &tsc_khz, e);
+	if (r == 0)
+		r = find_parts(s, &p, e);
+	if (r == 0)
+		r = capture_open(s, &s->console, "console.log", &console, e);
+	if (r == 0)
+		r = capture_open(s, &s->messages, "machine.log", &messages, e);
+	if (r < 0)
+		return r;
+	struct machine_config c = {
+		.name = p.run_dir,
+		.kernel = p.kernel,
+		.initrd = p.initrd,
+		.monitor = p.monitor,
+		.vcpus = s->box->config.vcpus,
+		.mem_bytes = s->box->config.mem_bytes,
+		.disks = {{.path = p.image, .read_only = true}, {.path = p.scratch}},
+		.n_disks = 2,
+		.accel = s->accel,
+		.tsc_khz = tsc_khz,
+		.vsock_dirfd = s->run_fd,
+		.hold_fd = s->lock_fd,
+		.console_fd = console,
+		.log_fd = messages,
+		.debug_serial = getenv("A3S_DEBUG_SERIAL") != NULL,
+		.restore_state_fd = -1,
+		.restore_mem_fd = -1,
+	};
+	sup_milestone(s, "starting the machine");
+	r = machine_start(s->loop, &c, &s->machine, e);
+	if (r == 0) {
+		r = loop_add_io(
+			s->loop, machine_end_fd(s->machine), EPOLLIN, on_machine_end, s, &s->machine_end);
+		if (r < 0)
+			err_sys(e, r, "cannot watch the machine");
+	}
+	return r;
+}
+
+/* ---- what is known of it ---- */
+
+int sup_record_running(struct supervisor *s, struct err *e)
+{
+	struct machine_status status = {0};
+	json_t *confined = json_array();
+
+	machine_status(s->machine, &status);
+	for (unsigned i = 0; i < CONFINED_N; i++) {
+		if (status.confined & 1u << i)
+			json_array_append_new(confined, json_string(machine_confinement_name(i)));
+	}
+	char safe[sizeof(status.not_confined) * 4];
+	text_escape(safe, sizeof(safe), status.not_confined); /* the machine's own words */
+	json_t *j = json_pack("{s:s, s:o, s:s}", "Backend", accel_backend(s->accel), "Confinement", confined,
+		"ConfinementMissing", safe);
+	CLEANUP_FREE char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	json_decref(j);
+	return text ? box_set_running(s->st, s->box->id, accel_name(s->accel), text, e) : err_oom(e);
+}
+
+static void on_stats(void *data, int result, const struct machine_stats *m)
+{
+	uint64_t exits = 0;
+
+	if (result < 0)
+		return;
+	for (unsigned i = 0; i < EXIT_N; i++)
+		exits += m->exits[i];
+	log_debug("machine: exits %llu (io %llu, mmio %llu, hlt %llu, interrupted %llu, other %llu), kicks %llu,"
+		  " interrupts %llu, disk requests %llu",
+		(unsigned long long)exits, (unsigned long long)m->exits[EXIT_IO],
+		(unsigned long long)m->exits[EXIT_MMIO], (unsigned long long)m->exits[EXIT_HLT],
+		(unsigned long long)m->exits[EXIT_INTR],
+		(unsigned long long)(m->exits[EXIT_OTHER] + m->exits[EXIT_SHUTDOWN]),
+		(unsigned long long)m->kicks, (unsigned long long)m->interrupts,
+		(unsigned long long)m->disk_requests);
+	log_debug("machine: set-up %.2f ms, of that KVM %.2f ms; %llu KiB resident, %llu KiB private",
+		(double)m->setup_ns / 1e6, (double)m->kvm_setup_ns / 1e6, (unsigned long long)m->resident >> 10,
+		(unsigned long long)m->private_bytes >> 10);
+}
+
+void sup_first_output(struct supervisor *s)
+{
+	if (s->had_output)
+		return;
+	s->had_output = true;
+	sup_milestone(s, "first output");
+	if (log_get_level() >= LOG_LVL_DEBUG)
+		machine_stats(s->machine, on_stats, s);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* The devices of a box's machine. Their order decides names in the guest (/dev/vda first) and the layout of snapshots. */
+#include "vmm.h"
+
+#include <fcntl.h>
+
+#include "base/io.h"
+
+/* What a peer gets to take what is left for it after the guest's end. */
+enum { DRAIN_LIMIT_MS = 2000, DRAIN_STEP_MS = 20 };
+
+int vmm_open_vsock(struct vmm *v, struct err *e)
+{
+	if (fchdir(VMM_FD_VSOCK_DIR) < 0)
+		return err_sys(e, -errno, "vsock folder");
+	close(VMM_FD_VSOCK_DIR); /* an open folder would lead out of the jail */
+	int r = vsock_new(v->loop, AT_FDCWD, &v->vsock);
+	return r < 0 ? err_sys(e, r, "cannot set up the vsock device") : 0;
+}
+
+static int filter_disk_thread(void *data)
+{
+	return jail_filter(JAIL_DISK);
+}
+
+static int add(struct vmm *v, struct virtio_device *d, struct err *e)
+{
+	struct virtio_mmio **slot = &v->mmio[v->n_mmio];
+	int r = virtio_mmio_new(v->loop, d, vm_mem(v->vm), slot);
+
+	if (r < 0)
+		return err_sys(e, r, "virtio device %u", (unsigned)d->id);
+	v->n_mmio++;
+	return vm_add_device(v->vm, *slot, e);
+}
+
+static int add_disk(struct vmm *v, unsigned i, struct err *e)
+{
+	const struct blk_config c = {
+		.fd = VMM_FD_DISKS + (int)i,
+		.read_only = v->o.read_only[i],
+		.n_queues = v->o.vcpus < BLK_QUEUES_MAX ? v->o.vcpus : BLK_QUEUES_MAX,
+		.on_thread = filter_disk_thread,
+	};
+	int r = blk_new(&c, &v->disks[i], e);
+	return r < 0 ? r : add(v, blk_device(v->disks[i]), e);
+}
+
+int vmm_add_devices(struct vmm *v, struct err *e)
+{
+	const struct console_config console = {.in_fd = -1, .out_fd = STDOUT_FILENO};
+	const struct balloon_config balloon = {
+		.mem_bytes = v->o.mem_bytes, .discard = vm_discard, .data = v->vm};
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < v->o.n_disks; i++)
+		r = add_disk(v, i, e);
+	if (r < 0)
+		return r;
+	if (console_new(v->loop, &console, &v->console) < 0 || rng_new(v->loop, &v->rng) < 0 ||
+		balloon_new(v->loop, &balloon, &v->balloon) < 0)
+		return err_oom(e);
+	r = add(v, console_device(v->console), e);
+	if (r == 0)
+		r = add(v, vsock_device(v->vsock), e);
+	if (r == 0)
+		r = add(v, rng_device(v->rng), e);
+	if (r == 0)
+		r = add(v, balloon_device(v->balloon), e);
+	return r;
+}
+
+void vmm_drain(struct vmm *v)
+{
+	/* Stopping a queue takes what the driver has put into it. */
+	for (unsigned i = 0; i < v->n_mmio; i++)
+		virtio_mmio_free(TAKE_PTR(v->mmio[i]));
+	v->n_mmio = 0;
+	for (int ms = 0; ms < DRAIN_LIMIT_MS && vsock_unsent(v->vsock); ms += DRAIN_STEP_MS) {
+		if (loop_turn(v->loop, DRAIN_STEP_MS) < 0)
+			break;
+	}
+}
+
+void vmm_device_stats(const struct vmm *v, struct machine_stats *s)
+{
+	for (unsigned i = 0; i < v->n_mmio; i++) {
+		struct virtio_mmio_stats m;
+		virtio_mmio_stats(v->mmio[i], &m);
+		s->kicks += m.kicks;
+		s->interrupts += m.interrupts;
+	}
+	for (unsigned i = 0; i < v->o.n_disks; i++) {
+		struct blk_stats b;
+		blk_stats(v->disks[i], &b);
+		s->kicks += b.kicks;
+		s->disk_requests += b.requests;
+		s->disk_read_bytes += b.read_bytes;
+		s->disk_write_bytes += b.write_bytes;
+	}
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* The parts of the monitor's program, a3s-box-vmm. */
+#ifndef VMM_VMM_H
+#define VMM_VMM_H
+
+#include "jail.h"
+#include "kvm/vm.h"
+#include "virtio/balloon.h"
+#include "virtio/blk.h"
+#include "virtio/console.h"
+#include "virtio/rng.h"
+#include "virtio/vsock.h"
+#include "vmm/protocol.h"
+
+enum { VMM_MMIO_MAX = MACHINE_DISKS_MAX + 4 };
+
+struct vmm_options {
+	unsigned vcpus;
+	uint64_t mem_bytes;
+	unsigned n_disks;
+	bool read_only[MACHINE_DISKS_MAX];
+	uint64_t started_ns; /* CLOCK_MONOTONIC when the supervisor began to start us */
+	bool serial, restore;
+};
+
+struct vmm {
+	struct vmm_options o;
+	struct loop *loop;
+	struct vm *vm;
+	struct vsock_dev *vsock;
+	struct console_dev *console;
+	struct rng_dev *rng;
+	struct balloon_dev *balloon;
+	struct blk_dev *disks[MACHINE_DISKS_MAX];
+	struct virtio_mmio *mmio[VMM_MMIO_MAX];
+	unsigned n_mmio;
+	struct machine_status status;
+	struct loop_source *control_io;
+	uint32_t pausing_seq; /* of the PAUSE that is not answered yet; 0: none */
+	bool paused;
+};
+
+/* ---- devices.c ---- */
+
+/* What must be opened by name: before the jail. */
+int vmm_open_vsock(struct vmm *v, struct err *e);
+/* Makes the devices and puts them on the bus; disks' threads start. After the jail. */
+int vmm_add_devices(struct vmm *v, struct err *e);
+/* What the guest sent before it ended still goes out, as far as somebody reads it soon. */
+void vmm_drain(struct vmm *v);
+void vmm_device_stats(const struct vmm *v, struct machine_stats *s);
+
+/* ---- control.c ---- */
+
+int vmm_control_start(struct vmm *v, struct err *e);
+/* Says READY. */
+void vmm_control_ready(struct vmm *v);
+
+#endif
