@@ -9,7 +9,9 @@
 enum { SUPERVISOR_LOCK_FD = 3, SUPERVISOR_CLIENT_FD = 4 };
 
 #define RUN_CTL_SOCKET	 "ctl.sock"
-#define RUN_VSOCK_SOCKET "vsock.sock"
+/* A folder of its own: the monitor, which may be in the guest's hands, sees it and nothing else of run/ID. */
+#define RUN_VSOCK_DIR	 "vsock"
+#define RUN_VSOCK_SOCKET RUN_VSOCK_DIR "/vsock.sock"
 #define SCRATCH_BYTES	 (10ull << 30) /* apparent size of a box's writable layer; sparse */
 
 /* Opens (and makes) run/ID or boxes/ID. fd; -ENOENT, which says nothing; or -errno with e set. */

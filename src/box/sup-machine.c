@@ -161,7 +161,7 @@ int sup_machine_start(struct supervisor *s, struct err *e)
 		.n_disks = 2,
 		.accel = s->accel,
 		.tsc_khz = tsc_khz,
-		.vsock_dirfd = s->run_fd,
+		.vsock_dirfd = s->vsock_fd,
 		.hold_fd = s->lock_fd,
 		.console_fd = console,
 		.log_fd = messages,

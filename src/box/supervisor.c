@@ -287,6 +287,9 @@ static int set_up(struct supervisor *s, struct err *e)
 	s->box_fd = box_open_box_dir(s->st, s->box->id, true, e);
 	if (s->box_fd < 0)
 		return s->box_fd;
+	s->vsock_fd = io_open_dir_at(s->run_fd, RUN_VSOCK_DIR, true);
+	if (s->vsock_fd < 0)
+		return err_sys(e, s->vsock_fd, "cannot make the folder of the box's sockets");
 	/* First of all: a client that finds the lock held must soon find somebody to talk to. */
 	r = sup_clients_listen(s, e);
 	if (r == 0)
@@ -312,6 +315,7 @@ static void release(struct supervisor *s)
 	loop_source_free(s->signals_io);
 	close_fd(&s->signals_fd);
 	close_fd(&s->run_fd);
+	close_fd(&s->vsock_fd);
 	close_fd(&s->box_fd);
 	close_fd(&s->scratch_fd);
 	close_fd(&s->lock_fd);
@@ -326,6 +330,7 @@ int supervisor_main(const char *id)
 	struct supervisor s = {.lock_fd = SUPERVISOR_LOCK_FD,
 		.run_fd = -1,
 		.box_fd = -1,
+		.vsock_fd = -1,
 		.scratch_fd = -1,
 		.console = {-1, -1, 0, NULL},
 		.messages = {-1, -1, 0, NULL},

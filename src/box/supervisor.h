@@ -58,7 +58,7 @@ struct supervisor {
 	struct state *st;
 	struct box *box;
 	struct loop *loop;
-	int lock_fd, run_fd, box_fd;
+	int lock_fd, run_fd, box_fd, vsock_fd; /* the last three: run/ID, boxes/ID, run/ID/vsock */
 	int scratch_fd; /* keeps the file's blocks until after the last answer: freeing them takes its time */
 	enum accel accel;
 

@@ -279,7 +279,7 @@ class Pause(BoxTest):
         self.assertEqual(self.lines(box), before)
         result = self.home.run("exec", "p", "true")
         self.assertEqual(result.rc, 125, result)
-        self.assertRegex(result.err, rb"\Aa3s-box: box p is paused \([^\n]*unpause p\)\n\Z")
+        self.assertRegex(result.err, rb"\Aa3s-box: (exec: )?box p is paused \([^\n]*unpause p\)\n\Z")
         self.assert_out(self.home.run("unpause", "p"), "p\n")
         self.assertEqual(self.home.inspect(box)["State"]["Status"], "running")
         wait_for("it to go on", lambda: self.lines(box) > before + 3)
@@ -321,7 +321,7 @@ class Pause(BoxTest):
             result = self.home.run(command, "r")
             self.assertEqual(result.rc, 1 if text else 0, result)
             if text:
-                self.assertRegex(result.err, rb"\Aa3s-box: box r[^\n]*%s[^\n]*\n\Z" % text.encode())
+                self.assertRegex(result.err, rb"\Aa3s-box: (%s: )?box r[^\n]*%s[^\n]*\n\Z" % (command.encode(), text.encode()))
         self.home.ok("rm", box)
 
 

@@ -68,7 +68,7 @@ class KillSupervisor(Unprivileged, test_crash.KillSupervisor):
     test_30_random_moments = None
 
 
-class KillQemu(Unprivileged, test_crash.KillQemu):
+class KillMachine(Unprivileged, test_crash.KillMachine):
     test_30_random_moments = None
 
 

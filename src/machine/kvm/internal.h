@@ -50,9 +50,9 @@ struct vm {
 	struct device devices[VM_DEVICES_MAX];
 	int ack_fd; /* eventfd that nobody reads: swallows InterruptACK; -1 until there is a device */
 	struct serial serial;
-	bool readonly_mem;	      /* KVM_CAP_READONLY_MEM */
-	uint64_t kvm_ns;	      /* atomic */
-	struct arch_vm *arch;	      /* from arch_vm_init; freed with free */
+	bool readonly_mem;    /* KVM_CAP_READONLY_MEM */
+	uint64_t kvm_ns;      /* atomic */
+	struct arch_vm *arch; /* from arch_vm_init; freed with free */
 
 	/* ---- kvm/vcpu.c ---- */
 	struct vm_start start;
@@ -65,10 +65,10 @@ struct vm {
 	bool pause, ended, stop;
 	bool end_told;
 	const char *end_why;
-	unsigned n_started;  /* threads that have run on_thread */
-	unsigned n_out;	     /* threads that are parked, or gone */
-	unsigned n_gone;     /* threads that have come to their end */
-	int start_result;    /* first failure of an on_thread */
+	unsigned n_started;	      /* threads that have run on_thread */
+	unsigned n_out;		      /* threads that are parked, or gone */
+	unsigned n_gone;	      /* threads that have come to their end */
+	int start_result;	      /* first failure of an on_thread */
 	void (*pause_fn)(void *data); /* pending; NULL: none */
 	void *pause_data;
 	bool clock_stopped; /* of the loop's thread */

@@ -71,8 +71,8 @@ int memory_init(struct memory *m, uint64_t bytes, int restore_fd, struct err *e)
 		if (r < 0)
 			return err_sys(e, r, "guest memory");
 	}
-	uint8_t *host = map_aligned(bytes, restore_fd >= 0 ? restore_fd : m->memfd,
-		restore_fd >= 0 ? MAP_PRIVATE : MAP_SHARED);
+	uint8_t *host = map_aligned(
+		bytes, restore_fd >= 0 ? restore_fd : m->memfd, restore_fd >= 0 ? MAP_PRIVATE : MAP_SHARED);
 	if (host == MAP_FAILED)
 		return err_sys(e, -errno, "guest memory of %llu MiB", (unsigned long long)(bytes >> 20));
 	m->host = host;
@@ -115,7 +115,8 @@ void memory_discard(struct memory *m, uint64_t gpa, uint64_t len)
 	 * content is lost (virtio 1.2 section 5.5.6), and either was its own.
 	 */
 	if (m->memfd >= 0)
-		fallocate(m->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
+		fallocate(m->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+			(off_t)(to - from));
 	else
 		madvise(m->host + from, to - from, MADV_DONTNEED);
 }
@@ -179,7 +180,8 @@ int memory_write(const struct memory *m, int fd)
 		off_t to = lseek(m->memfd, from, SEEK_HOLE);
 		if (to < 0)
 			return -errno;
-		int r = write_pages(m, fd, (uint64_t)from & ~(uint64_t)(VM_PAGE - 1), MIN_OF((uint64_t)to, m->len));
+		int r = write_pages(
+			m, fd, (uint64_t)from & ~(uint64_t)(VM_PAGE - 1), MIN_OF((uint64_t)to, m->len));
 		if (r < 0)
 			return r;
 		at = (uint64_t)to;

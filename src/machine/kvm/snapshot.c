@@ -184,7 +184,8 @@ static int damaged(struct err *e)
 }
 
 /* Takes the next record, which must be this one. */
-static int take_record(struct reader *in, enum kind kind, unsigned index, const uint8_t **ret, size_t *ret_len, struct err *e)
+static int take_record(struct reader *in, enum kind kind, unsigned index, const uint8_t **ret,
+	size_t *ret_len, struct err *e)
 {
 	struct record r;
 

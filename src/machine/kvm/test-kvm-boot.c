@@ -130,9 +130,9 @@ static void segments_stay_inside(void **state)
 {
 	static const struct {
 		uint64_t paddr, memsz;
-	} bad[] = {{MIB - 1, 4096}, {0, 64}, {MEM - 64, 65}, {MEM, 64}, {UINT64_MAX - 64, 128}, {UINT64_MAX, 64},
-		{CODE_AT, UINT64_MAX}, {CODE_AT, UINT64_MAX - CODE_AT + 1}, {CODE_AT, 63}, {PARAMS_MAPPED, 64},
-		{0x100000000, 64}};
+	} bad[] = {{MIB - 1, 4096}, {0, 64}, {MEM - 64, 65}, {MEM, 64}, {UINT64_MAX - 64, 128},
+		{UINT64_MAX, 64}, {CODE_AT, UINT64_MAX}, {CODE_AT, UINT64_MAX - CODE_AT + 1}, {CODE_AT, 63},
+		{PARAMS_MAPPED, 64}, {0x100000000, 64}};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		struct kernel k = good_kernel();
@@ -153,7 +153,8 @@ static void segments_stay_inside(void **state)
 
 static void entry_is_loaded_code(void **state)
 {
-	static const uint64_t bad[] = {0, CODE_AT - 1, CODE_AT + 64, CODE_AT + 100, UINT64_MAX, 0xffffffff80000000};
+	static const uint64_t bad[] = {
+		0, CODE_AT - 1, CODE_AT + 64, CODE_AT + 100, UINT64_MAX, 0xffffffff80000000};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		struct kernel k = good_kernel();

@@ -23,7 +23,12 @@ static const struct kvm_cpuid_entry2 intel[] = {
 	{.function = 4, .index = 4, .flags = INDEXED},
 	{.function = 5, .eax = 0x40, .ebx = 0x40, .ecx = 3},
 	{.function = 6, .eax = 4},
-	{.function = 7, .index = 0, .flags = INDEXED, .ebx = 0xffffffff, .ecx = 0xffffffff, .edx = 0xffffffff},
+	{.function = 7,
+		.index = 0,
+		.flags = INDEXED,
+		.ebx = 0xffffffff,
+		.ecx = 0xffffffff,
+		.edx = 0xffffffff},
 	{.function = 0xa, .eax = 0x07300805, .edx = 0x603},
 	{.function = 0xb, .index = 0, .flags = INDEXED, .eax = 1, .ebx = 2, .ecx = 0x100, .edx = 0x17},
 	{.function = 0xb, .index = 1, .flags = INDEXED, .eax = 7, .ebx = 64, .ecx = 0x201, .edx = 0x17},
@@ -168,8 +173,8 @@ static void topology_of_amd(void **state)
 	assert_int_equal(leaf(&t, 0x8000001d, 0).eax, 0x121);
 	assert_int_equal(leaf(&t, 0x8000001d, 3).eax, 3u << 14 | 0x163);
 	assert_int_equal(leaf(&t, 0xb, 1).ebx, 4);
-	assert_int_equal(leaf(&t, 0x1f, 1).ebx, 0);   /* beyond its last leaf */
-	assert_int_equal(leaf(&t, 0x15, 0).eax, 0);   /* Intel's */
+	assert_int_equal(leaf(&t, 0x1f, 1).ebx, 0); /* beyond its last leaf */
+	assert_int_equal(leaf(&t, 0x15, 0).eax, 0); /* Intel's */
 	cpuid_identify(&t, 1);
 	assert_int_equal(leaf(&t, 1, 0).ebx, 0x01040800);
 }

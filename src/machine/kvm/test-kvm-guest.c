@@ -21,7 +21,8 @@ int guest_setup(void **state)
 	struct guest *g = calloc(1, sizeof(*g));
 	int fds[2];
 
-	if (!g || loop_new(&g->loop) < 0 || loop_allow_calls(g->loop) < 0 || pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+	if (!g || loop_new(&g->loop) < 0 || loop_allow_calls(g->loop) < 0 ||
+		pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -1;
 	g->out = fds[0];
 	g->out_write = fds[1];
@@ -91,7 +92,8 @@ static void dev_queue(struct virtio_device *d, unsigned queue)
 
 static void dev_reset(struct virtio_device *d)
 {
-	((struct guest *)((char *)d - offsetof(struct guest, dev)))->n_resets++;
+	struct guest *g = (struct guest *)(void *)((char *)d - offsetof(struct guest, dev));
+	g->n_resets++;
 }
 
 static const struct virtio_device_ops dev_ops = {.read_config = dev_read_config,
@@ -104,8 +106,11 @@ void guest_add_device(struct guest *g)
 {
 	struct err e;
 
-	g->dev = (struct virtio_device){
-		.ops = &dev_ops, .id = VIRTIO_ID_ENTROPY, .features = VIRTIO_F_VERSION_1, .n_queues = 2, .own_threads = true};
+	g->dev = (struct virtio_device){.ops = &dev_ops,
+		.id = VIRTIO_ID_ENTROPY,
+		.features = VIRTIO_F_VERSION_1,
+		.n_queues = 2,
+		.own_threads = true};
 	assert_int_equal(virtio_mmio_new(g->loop, &g->dev, vm_mem(g->vm), &g->mmio), 0);
 	check(vm_add_device(g->vm, g->mmio, &e), &e);
 }

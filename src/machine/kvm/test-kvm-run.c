@@ -14,11 +14,10 @@
 
 /* ---- ports ---- */
 
-PAYLOAD(say_hello,
-	"mov $0x3f8, %dx\n"
-	"mov $'h', %al\n out %al, %dx\n"
-	"mov $'i', %al\n out %al, %dx\n"
-	"lea 2f(%rip), %rsi\n mov $4, %ecx\n cld\n rep outsb\n" TRIPLE_FAULT "2: .ascii \" you\"");
+PAYLOAD(say_hello, "mov $0x3f8, %dx\n"
+		   "mov $'h', %al\n out %al, %dx\n"
+		   "mov $'i', %al\n out %al, %dx\n"
+		   "lea 2f(%rip), %rsi\n mov $4, %ecx\n cld\n rep outsb\n" TRIPLE_FAULT "2: .ascii \" you\"");
 
 static void debug_port_writes_and_triple_fault_ends(void **state)
 {
@@ -46,14 +45,13 @@ static void keyboard_controller_resets(void **state)
 	assert_null(g->why);
 }
 
-PAYLOAD(read_around,
-	"mov $0x300000, %rdi\n"
-	"xor %eax, %eax\n in $0x60, %al\n stosq\n" /* nobody: ones */
-	"xor %eax, %eax\n in $0x80, %eax\n stosq\n"
-	"mov $0x0a, %al\n out %al, $0x70\n xor %eax, %eax\n in $0x71, %al\n stosq\n"
-	"mov $0x0d, %al\n out %al, $0x70\n xor %eax, %eax\n in $0x71, %al\n stosq\n"
-	"mov $0xe0000000, %ebx\n mov (%rbx), %rax\n stosq\n" /* no device there */
-	"mov %rax, (%rbx)\n" TRIPLE_FAULT);
+PAYLOAD(read_around, "mov $0x300000, %rdi\n"
+		     "xor %eax, %eax\n in $0x60, %al\n stosq\n" /* nobody: ones */
+		     "xor %eax, %eax\n in $0x80, %eax\n stosq\n"
+		     "mov $0x0a, %al\n out %al, $0x70\n xor %eax, %eax\n in $0x71, %al\n stosq\n"
+		     "mov $0x0d, %al\n out %al, $0x70\n xor %eax, %eax\n in $0x71, %al\n stosq\n"
+		     "mov $0xe0000000, %ebx\n mov (%rbx), %rax\n stosq\n" /* no device there */
+		     "mov %rax, (%rbx)\n" TRIPLE_FAULT);
 
 static void what_is_not_there_reads_as_ones(void **state)
 {
@@ -71,20 +69,19 @@ static void what_is_not_there_reads_as_ones(void **state)
 
 /* ---- devices ---- */
 
-PAYLOAD(use_device,
-	"mov $0x300000, %rdi\n mov $" GUEST_DEVICE ", %ebx\n"
-	"mov 0x00(%rbx), %eax\n stosq\n" /* MagicValue: an exit */
-	"mov 0x60(%rbx), %eax\n stosq\n" /* InterruptStatus: none */
-	"mov 0x70(%rbx), %eax\n stosq\n" /* Status: none */
-	"movl $1, 0x70(%rbx)\n"		 /* ACKNOWLEDGE: an exit */
-	"mov 0x70(%rbx), %eax\n stosq\n"
-	"mov 0x100(%rbx), %eax\n stosq\n" /* configuration */
-	"movl $1, 0x64(%rbx)\n"		  /* InterruptACK of 1: swallowed */
-	"movl $1, 0x64(%rbx)\n"
-	"movl $2, 0x64(%rbx)\n"	 /* of 2: an exit */
-	"movl $0, 0x50(%rbx)\n"	 /* QueueNotify */
-	"movl $1, 0x50(%rbx)\n movl $1, 0x50(%rbx)\n"
-	"movl $2, 0x50(%rbx)\n" /* no such queue: an exit */
+PAYLOAD(use_device, "mov $0x300000, %rdi\n mov $" GUEST_DEVICE ", %ebx\n"
+		    "mov 0x00(%rbx), %eax\n stosq\n" /* MagicValue: an exit */
+		    "mov 0x60(%rbx), %eax\n stosq\n" /* InterruptStatus: none */
+		    "mov 0x70(%rbx), %eax\n stosq\n" /* Status: none */
+		    "movl $1, 0x70(%rbx)\n"	     /* ACKNOWLEDGE: an exit */
+		    "mov 0x70(%rbx), %eax\n stosq\n"
+		    "mov 0x100(%rbx), %eax\n stosq\n" /* configuration */
+		    "movl $1, 0x64(%rbx)\n"	      /* InterruptACK of 1: swallowed */
+		    "movl $1, 0x64(%rbx)\n"
+		    "movl $2, 0x64(%rbx)\n" /* of 2: an exit */
+		    "movl $0, 0x50(%rbx)\n" /* QueueNotify */
+		    "movl $1, 0x50(%rbx)\n movl $1, 0x50(%rbx)\n"
+		    "movl $2, 0x50(%rbx)\n" /* no such queue: an exit */
 	TRIPLE_FAULT);
 
 static uint64_t read_eventfd(int fd)
@@ -139,6 +136,7 @@ PAYLOAD(await_interrupt,
 	"mov $0x310300, %edi\n lea 3f(%rip), %rax\n"
 	"mov %ax, (%rdi)\n movw $0x10, 2(%rdi)\n movw $0x8e00, 4(%rdi)\n shr $16, %rax\n mov %ax, 6(%rdi)\n"
 	"lidt 2f(%rip)\n mov $0x310000, %esp\n"
+	"mov $0xff, %al\n out %al, $0x21\n out %al, $0xa1\n" /* the line also leads to the 8259, which is masked */
 	"mov $0xfee00000, %ebx\n movl $0x1ff, 0xf0(%rbx)\n" /* APIC on */
 	"mov $0xfec00000, %ebx\n"
 	"movl $0x1b, (%rbx)\n movl $0, 0x10(%rbx)\n"
@@ -180,16 +178,14 @@ static void devices_are_limited(void **state)
 /* ---- several processors ---- */
 
 /* INIT and SIPI to APIC 1 (SDM volume 3A section 9.4.4); its code is copied to 0x8000, in real mode. */
-PAYLOAD(start_second,
-	"lea 2f(%rip), %rsi\n mov $0x8000, %edi\n mov $3f-2f, %ecx\n cld\n rep movsb\n"
-	"mov $0xfee00000, %ebx\n movl $0x1ff, 0xf0(%rbx)\n"
-	"movl $0x01000000, 0x310(%rbx)\n movl $0x4500, 0x300(%rbx)\n"
-	"movl $0x01000000, 0x310(%rbx)\n movl $0x4608, 0x300(%rbx)\n"
-	"1: pause\n cmpb $2, 0x9fff\n jne 1b\n" TRIPLE_FAULT
-	".code16\n"
-	"2: mov $0x3f8, %dx\n mov $'2', %al\n out %al, %dx\n"
-	"xor %ax, %ax\n mov %ax, %ds\n movb $2, 0x9fff\n cli\n hlt\n"
-	"3:\n.code64\n");
+PAYLOAD(start_second, "lea 2f(%rip), %rsi\n mov $0x8000, %edi\n mov $3f-2f, %ecx\n cld\n rep movsb\n"
+		      "mov $0xfee00000, %ebx\n movl $0x1ff, 0xf0(%rbx)\n"
+		      "movl $0x01000000, 0x310(%rbx)\n movl $0x4500, 0x300(%rbx)\n"
+		      "movl $0x01000000, 0x310(%rbx)\n movl $0x4608, 0x300(%rbx)\n"
+		      "1: pause\n cmpb $2, 0x9fff\n jne 1b\n" TRIPLE_FAULT ".code16\n"
+		      "2: mov $0x3f8, %dx\n mov $'2', %al\n out %al, %dx\n"
+		      "xor %ax, %ax\n mov %ax, %ds\n movb $2, 0x9fff\n cli\n hlt\n"
+		      "3:\n.code64\n");
 
 static void a_second_processor_starts(void **state)
 {

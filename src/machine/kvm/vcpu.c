@@ -131,34 +131,41 @@ static const char *internal_error(uint32_t suberror)
 	}
 }
 
-/* One exit that is not an interruption. */
+static enum machine_exit kind_of(uint32_t reason)
+{
+	switch (reason) {
+	case KVM_EXIT_IO:
+		return EXIT_IO;
+	case KVM_EXIT_MMIO:
+		return EXIT_MMIO;
+	case KVM_EXIT_HLT:
+		return EXIT_HLT;
+	case KVM_EXIT_INTR:
+		return EXIT_INTR;
+	case KVM_EXIT_SHUTDOWN:
+	case KVM_EXIT_SYSTEM_EVENT:
+		return EXIT_SHUTDOWN;
+	default:
+		return EXIT_OTHER;
+	}
+}
+
 static void handle_exit(struct vcpu *v)
 {
-	enum machine_exit kind = EXIT_OTHER;
-
+	count_exit(v, kind_of(v->run->exit_reason));
 	switch (v->run->exit_reason) {
 	case KVM_EXIT_MMIO:
-		kind = EXIT_MMIO;
 		do_mmio(v);
 		break;
-	case KVM_EXIT_IO:
-		kind = EXIT_IO;
-		if (!arch_exit(v->vm, v))
-			vcpu_end(v, "the guest used an I/O port");
-		break;
 	case KVM_EXIT_INTR:
-		kind = EXIT_INTR;
 		break;
 	case KVM_EXIT_HLT: /* the kernel's interrupt controller wakes processors: nobody would wake this one */
-		kind = EXIT_HLT;
 		vcpu_end(v, "the guest halted");
 		break;
 	case KVM_EXIT_SHUTDOWN: /* triple fault: how our guest restarts (reboot=t) */
-		kind = EXIT_SHUTDOWN;
 		vcpu_end(v, NULL);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
-		kind = EXIT_SHUTDOWN;
 		vcpu_end(v, v->run->system_event.type == KVM_SYSTEM_EVENT_CRASH ? "the guest crashed" : NULL);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
@@ -172,7 +179,6 @@ static void handle_exit(struct vcpu *v)
 			vcpu_end(v, "exit from the guest for an unknown reason");
 		break;
 	}
-	count_exit(v, kind);
 }
 
 /* Runs the guest until the flags have to be looked at. */

@@ -21,7 +21,10 @@
 #include "base/io.h"
 #include "kvm/arch.h"
 
-enum { API_VERSION = 12, CMDLINE_MAX = 2047 /* bytes: COMMAND_LINE_SIZE of Linux, x86 and arm64, without the NUL */ };
+enum {
+	API_VERSION = 12,
+	CMDLINE_MAX = 2047 /* bytes: COMMAND_LINE_SIZE of Linux, x86 and arm64, without the NUL */
+};
 
 int vm_ioctl(struct vm *vm, int fd, unsigned long request, void *arg)
 {
@@ -38,7 +41,8 @@ int vm_ioctl(struct vm *vm, int fd, unsigned long request, void *arg)
 
 int vm_ioctl_value(struct vm *vm, int fd, unsigned long request, unsigned long value)
 {
-	return vm_ioctl(vm, fd, request, (void *)value); /* NOLINT: an argument of the kernel's, not a pointer */
+	return vm_ioctl(
+		vm, fd, request, (void *)value); /* NOLINT: an argument of the kernel's, not a pointer */
 }
 
 int vm_extension(struct vm *vm, long capability)
@@ -47,7 +51,8 @@ int vm_extension(struct vm *vm, long capability)
 	return r < 0 ? 0 : r;
 }
 
-static int map_slot(struct vm *vm, unsigned slot, uint32_t flags, uint64_t gpa, uint64_t len, const void *host)
+static int map_slot(
+	struct vm *vm, unsigned slot, uint32_t flags, uint64_t gpa, uint64_t len, const void *host)
 {
 	struct kvm_userspace_memory_region r = {.slot = slot,
 		.flags = flags,
@@ -67,7 +72,8 @@ static int create(struct vm *vm, int kvm_fd, struct err *e)
 
 	int r = vm_ioctl_value(vm, kvm_fd, KVM_GET_API_VERSION, 0);
 	if (r != API_VERSION)
-		return r < 0 ? err_sys(e, r, "/dev/kvm") : err_set(e, -ENOTSUP, "/dev/kvm: API version %d", r);
+		return r < 0 ? err_sys(e, r, "/dev/kvm")
+			     : err_set(e, -ENOTSUP, "/dev/kvm: API version %d", r);
 	vm->fd = vm_ioctl_value(vm, kvm_fd, KVM_CREATE_VM, 0);
 	if (vm->fd < 0)
 		return err_sys(e, vm->fd, "/dev/kvm: cannot create a machine");
@@ -136,7 +142,8 @@ int vm_new(const struct vm_config *c, struct vm **ret, struct err *e)
 	if (c->vcpus < 1 || c->vcpus > MACHINE_VCPUS_MAX)
 		return err_set(e, -EINVAL, "%u processors: must be 1 to %d", c->vcpus, MACHINE_VCPUS_MAX);
 	if (c->mem_bytes < (1 << 20) || c->mem_bytes > MACHINE_MEM_MAX || c->mem_bytes % (1 << 20))
-		return err_set(e, -EINVAL, "memory of %llu bytes is not possible", (unsigned long long)c->mem_bytes);
+		return err_set(
+			e, -EINVAL, "memory of %llu bytes is not possible", (unsigned long long)c->mem_bytes);
 	struct vm *vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return err_oom(e);
@@ -249,8 +256,8 @@ int vm_load(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, st
 
 	/* In front: what follows a "--" is not the kernel's. drivers/virtio/virtio_mmio.c of Linux has the format. */
 	for (unsigned i = 0; i < vm->n_devices && n < sizeof(line); i++)
-		n += (size_t)snprintf(line + n, sizeof(line) - n, "virtio_mmio.device=%u@0x%llx:%u ", VIRTIO_MMIO_LEN,
-			(unsigned long long)vm->devices[i].gpa, vm->devices[i].irq);
+		n += (size_t)snprintf(line + n, sizeof(line) - n, "virtio_mmio.device=%u@0x%llx:%u ",
+			VIRTIO_MMIO_LEN, (unsigned long long)vm->devices[i].gpa, vm->devices[i].irq);
 	if (n < sizeof(line))
 		n += (size_t)snprintf(line + n, sizeof(line) - n, "%s%s", arch_cmdline(vm), cmdline);
 	if (n >= sizeof(line))

@@ -29,7 +29,7 @@ struct vm_config {
 	unsigned vcpus;
 	uint64_t mem_bytes;
 	int restore_mem_fd; /* memory is this file, private copy-on-write; -1: a fresh memfd */
-	int serial_fd;	    /* receives what the guest writes to the debug port (8250 at 0x3f8); -1: there is none */
+	int serial_fd; /* receives what the guest writes to the debug port (8250 at 0x3f8); -1: there is none */
 };
 
 /* Virtual machine, interrupt controllers, memory, processors (no threads yet). 0 or -errno with e set. */

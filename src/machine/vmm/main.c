@@ -144,8 +144,12 @@ static int fill(struct vmm *v, struct err *e)
 	if (r < 0)
 		return r;
 	if (v->o.restore)
-		return vm_restore(v->vm, VMM_FD_DISKS + (int)v->o.n_disks, e);
-	return vm_load(v->vm, VMM_FD_KERNEL, VMM_FD_INITRD, v->o.serial ? cmdline_serial : cmdline, e);
+		r = vm_restore(v->vm, VMM_FD_DISKS + (int)v->o.n_disks, e);
+	else
+		r = vm_load(v->vm, VMM_FD_KERNEL, VMM_FD_INITRD, v->o.serial ? cmdline_serial : cmdline, e);
+	close(VMM_FD_KERNEL);
+	close(VMM_FD_INITRD);
+	return r;
 }
 
 static int launch(struct vmm *v, struct err *e)

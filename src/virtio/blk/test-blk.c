@@ -414,6 +414,9 @@ static void s5_2_6_2_read_only_refuses_writes(void **state)
 	assert_true(all_are(b, 512, 0));
 }
 
+/* Holes cut a file into more extents, which the file system has to write down somewhere. */
+enum { METADATA = 64 };
+
 static blkcnt_t blocks_of(struct disk *k)
 {
 	struct stat st;
@@ -449,7 +452,7 @@ static void s5_2_6_2_discard_frees_blocks(void **state)
 	fill_disk(k);
 	blkcnt_t before = blocks_of(k);
 	assert_int_equal(do_ranges(k, BLK_T_DISCARD, s, 3), BLK_S_OK);
-	assert_true(blocks_of(k) <= before - 3072);
+	assert_true(blocks_of(k) <= before - 3072 + METADATA);
 	assert_int_equal(stats_of(k).discarded_bytes, 3072 * 512);
 	expect_bytes(k, 0, 1024 * 512, 0);
 	expect_bytes(k, 1024, 1024 * 512, 0x5a);
@@ -508,7 +511,7 @@ static void s5_2_6_2_write_zeroes(void **state)
 	assert_int_equal(do_ranges(k, BLK_T_WRITE_ZEROES, keep, 2), BLK_S_OK);
 	assert_true(blocks_of(k) >= before); /* the room is still the guest's */
 	assert_int_equal(do_ranges(k, BLK_T_WRITE_ZEROES, &unmap, 1), BLK_S_OK);
-	assert_true(blocks_of(k) <= before - 1024);
+	assert_true(blocks_of(k) <= before - 1024 + METADATA);
 	expect_bytes(k, 0, 512, 0x5a);
 	expect_bytes(k, 1, 1001 * 512, 0);
 	expect_bytes(k, 1002, 1046 * 512, 0x5a);

@@ -46,17 +46,11 @@ unsigned arch_device_irq(unsigned i)
 
 static int read_msr_list(struct vm *vm, int kvm_fd, struct err *e)
 {
-	struct {
-		struct kvm_msr_list head;
-		uint32_t indices[X86_MSRS_MAX];
-	} list = {.head.nmsrs = X86_MSRS_MAX};
+	struct x86_msr_list *list = &vm->arch->msrs;
 
-	int r = vm_ioctl(vm, kvm_fd, KVM_GET_MSR_INDEX_LIST, &list);
-	if (r < 0)
-		return err_sys(e, r, "/dev/kvm: list of registers");
-	vm->arch->n_msrs = MIN_OF(list.head.nmsrs, (uint32_t)X86_MSRS_MAX);
-	memcpy(vm->arch->msrs, list.head.indices, vm->arch->n_msrs * sizeof(vm->arch->msrs[0]));
-	return 0;
+	list->n = X86_MSRS_MAX;
+	int r = vm_ioctl(vm, kvm_fd, KVM_GET_MSR_INDEX_LIST, list);
+	return r < 0 ? err_sys(e, r, "/dev/kvm: list of registers") : 0;
 }
 
 static int read_cpuid(struct vm *vm, int kvm_fd, unsigned n_vcpus, struct err *e)
@@ -89,7 +83,8 @@ int arch_vm_init(struct vm *vm, int kvm_fd, struct err *e)
 		r = vm_ioctl(vm, vm->fd, KVM_CREATE_IRQCHIP, NULL);
 	if (r < 0)
 		return err_sys(e, r, "/dev/kvm: cannot create interrupt controllers");
-	vm_ioctl(vm, vm->fd, KVM_ENABLE_CAP, &no_pmu); /* an old KVM has counters; CPUID shows none either way */
+	vm_ioctl(vm, vm->fd, KVM_ENABLE_CAP,
+		&no_pmu); /* an old KVM has counters; CPUID shows none either way */
 	if (vm->serial.irq_fd >= 0) {
 		struct kvm_irqfd irq = {.fd = (uint32_t)vm->serial.irq_fd, .gsi = X86_SERIAL_IRQ};
 		r = vm_ioctl(vm, vm->fd, KVM_IRQFD, &irq);
@@ -108,10 +103,7 @@ int arch_vcpu_init(struct vm *vm, struct vcpu *v, struct err *e)
 	 * What a PC's firmware leaves behind. String operations are fast; all memory is write-back where nothing
 	 * else is said: the reset value would mean uncached.
 	 */
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry e[2];
-	} msrs = {.head.nmsrs = 2,
+	struct x86_msrs msrs = {.n = 2,
 		.e = {{.index = MSR_MISC_ENABLE,
 			      .data = MISC_ENABLE_FAST_STRING | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS},
 			{.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLE | MTRR_WRITE_BACK}}};
@@ -227,7 +219,8 @@ static void set_tscs(struct vm *vm, const struct x86_clock *clock)
 		!(now.flags & KVM_CLOCK_HOST_TSC))
 		return;
 	/* Since kvmclock was set, some time has passed in it: the TSCs must have it too. */
-	uint64_t passed = (uint64_t)((unsigned __int128)(now.clock - clock->kvmclock) * vm->arch->tsc_khz / 1000000);
+	uint64_t passed =
+		(uint64_t)((unsigned __int128)(now.clock - clock->kvmclock) * vm->arch->tsc_khz / 1000000);
 	for (unsigned i = 0; i < vm->n_vcpus; i++) {
 		uint64_t offset = clock->tsc_offsets[i] + clock->host_tsc - now.host_tsc + passed;
 		tsc_offset(vm, &vm->vcpus[i], KVM_SET_DEVICE_ATTR, &offset);

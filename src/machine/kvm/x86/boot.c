@@ -15,7 +15,14 @@
 #include "kvm/x86/x86.h"
 
 /* SDM volume 3A, sections 2.5 and 2.2.1; Linux sets all further bits itself. */
-enum { CR0_PE = 1, CR0_ET = 1 << 4, CR0_NE = 1 << 5, CR4_PAE = 1 << 5, EFER_LME = 1 << 8, EFER_LMA = 1 << 10 };
+enum {
+	CR0_PE = 1,
+	CR0_ET = 1 << 4,
+	CR0_NE = 1 << 5,
+	CR4_PAE = 1 << 5,
+	EFER_LME = 1 << 8,
+	EFER_LMA = 1 << 10
+};
 #define CR0_PG		(1u << 31)
 #define RFLAGS_RESERVED 2
 
@@ -25,8 +32,10 @@ int x86_set_entry(struct vm *vm, struct vcpu *v, uint64_t entry, uint64_t params
 	int r = vm_ioctl(vm, v->fd, KVM_GET_SREGS, &s);
 	if (r < 0)
 		return err_sys(e, r, "/dev/kvm: registers");
-	struct kvm_segment code = {.limit = 0xffffffff, .selector = PARAMS_CS, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
-	struct kvm_segment data = {.limit = 0xffffffff, .selector = PARAMS_DS, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
+	struct kvm_segment code = {
+		.limit = 0xffffffff, .selector = PARAMS_CS, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+	struct kvm_segment data = {
+		.limit = 0xffffffff, .selector = PARAMS_DS, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
 	s.cs = code;
 	s.ds = s.es = s.fs = s.gs = s.ss = data;
 	s.gdt.base = PARAMS_GDT;
@@ -38,7 +47,8 @@ int x86_set_entry(struct vm *vm, struct vcpu *v, uint64_t entry, uint64_t params
 	r = vm_ioctl(vm, v->fd, KVM_SET_SREGS, &s);
 	if (r < 0)
 		return err_sys(e, r, "/dev/kvm: registers");
-	struct kvm_regs regs = {.rip = entry, .rsi = params, .rsp = PARAMS_ZERO_PAGE, .rflags = RFLAGS_RESERVED};
+	struct kvm_regs regs = {
+		.rip = entry, .rsi = params, .rsp = PARAMS_ZERO_PAGE, .rflags = RFLAGS_RESERVED};
 	r = vm_ioctl(vm, v->fd, KVM_SET_REGS, &regs);
 	return r < 0 ? err_sys(e, r, "/dev/kvm: registers") : 0;
 }

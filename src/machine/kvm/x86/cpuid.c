@@ -131,7 +131,8 @@ static void set_leaf_1(struct cpuid_table *t, const struct cpuid_machine *m)
 		e->ecx |= BIT(24);
 	else
 		e->ecx &= ~BIT(24);
-	e->ebx = (e->ebx & 0xff00u) | 1u << id_bits(m->n_vcpus) << 16; /* CLFLUSH line; APIC IDs of the package */
+	e->ebx = (e->ebx & 0xff00u) | 1u << id_bits(m->n_vcpus)
+					 << 16; /* CLFLUSH line; APIC IDs of the package */
 	if (m->n_vcpus > 1)
 		e->edx |= BIT(28); /* HTT: the number just set counts */
 	else
@@ -151,7 +152,8 @@ static void set_caches(struct cpuid_table *t, const struct cpuid_machine *m, uin
 		if (e->function != function || (e->eax & 0x1f) == 0)
 			continue;
 		uint32_t level = e->eax >> 5 & 7;
-		e->eax &= 0x3fffu; /* what follows: processors that share it, and (Intel) cores in the package */
+		e->eax &=
+			0x3fffu; /* what follows: processors that share it, and (Intel) cores in the package */
 		if (level >= 3)
 			e->eax |= (ids - 1) << 14;
 		if (function == 4)
@@ -209,8 +211,9 @@ static void set_frequencies(struct cpuid_table *t, const struct cpuid_machine *m
 		put(t, (struct kvm_cpuid_entry2){
 			       .function = LEAF_TSC, .eax = 1000000, .ebx = m->tsc_khz, .ecx = 1000000000});
 	if (last >= LEAF_FREQUENCY)
-		put(t, (struct kvm_cpuid_entry2){
-			       .function = LEAF_FREQUENCY, .eax = m->tsc_khz / 1000, .ebx = m->tsc_khz / 1000});
+		put(t, (struct kvm_cpuid_entry2){.function = LEAF_FREQUENCY,
+			       .eax = m->tsc_khz / 1000,
+			       .ebx = m->tsc_khz / 1000});
 }
 
 void cpuid_prepare(struct cpuid_table *t, const struct cpuid_machine *m)

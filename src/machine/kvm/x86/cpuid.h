@@ -21,8 +21,8 @@ struct cpuid_table {
 _Static_assert(offsetof(struct cpuid_table, e) == sizeof(struct kvm_cpuid2), "kvm_cpuid2");
 
 struct cpuid_machine {
-	unsigned n_vcpus;   /* each a core of one thread, all in one package; APIC IDs count from 0 */
-	uint32_t tsc_khz;   /* 0: not known */
+	unsigned n_vcpus;  /* each a core of one thread, all in one package; APIC IDs count from 0 */
+	uint32_t tsc_khz;  /* 0: not known */
 	bool tsc_deadline; /* KVM_CAP_TSC_DEADLINE_TIMER */
 };
 

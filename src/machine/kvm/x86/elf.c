@@ -22,8 +22,8 @@ static int read_header(int fd, Elf64_Ehdr *h, struct err *e)
 		return err_sys(e, (int)n, "guest kernel");
 	if (n != sizeof(*h) || memcmp(h->e_ident, ELFMAG, SELFMAG) != 0)
 		return refuse(e, "not an ELF file (vmlinux is wanted, not a bzImage)");
-	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB || h->e_type != ET_EXEC ||
-		h->e_machine != EM_X86_64)
+	if (h->e_ident[EI_CLASS] != ELFCLASS64 || h->e_ident[EI_DATA] != ELFDATA2LSB ||
+		h->e_type != ET_EXEC || h->e_machine != EM_X86_64)
 		return refuse(e, "not a statically linked program for x86_64");
 	if (h->e_phentsize != sizeof(Elf64_Phdr) || h->e_phnum < 1 || h->e_phnum > SEGMENTS_MAX ||
 		h->e_phoff > INT64_MAX - sizeof(Elf64_Phdr) * SEGMENTS_MAX)
@@ -54,7 +54,8 @@ static int load_segment(int fd, const Elf64_Phdr *p, const struct guest_mem *mem
 	return 0;
 }
 
-int elf_load(int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, struct elf_image *ret, struct err *e)
+int elf_load(
+	int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, struct elf_image *ret, struct err *e)
 {
 	Elf64_Ehdr h;
 	Elf64_Phdr p[SEGMENTS_MAX];

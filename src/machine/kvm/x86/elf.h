@@ -16,6 +16,7 @@ struct elf_image {
  * region of memory, fails. What a segment has beyond its part of the file is left as it is: memory is fresh, and zero.
  * 0; -ENOEXEC for a file that is no such kernel, or -errno; with e set.
  */
-int elf_load(int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, struct elf_image *ret, struct err *e);
+int elf_load(int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, struct elf_image *ret,
+	struct err *e);
 
 #endif

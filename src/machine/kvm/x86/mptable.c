@@ -54,7 +54,8 @@ enum {
 	PROCESSOR_ENABLED = 1,
 	PROCESSOR_BOOT = 2,
 	IO_APIC_ENABLED = 1,
-	FLAGS_EDGE_HIGH = 0x05, /* table 4-10: active high, edge-triggered; what ISA is by default, said outright */
+	FLAGS_EDGE_HIGH =
+		0x05, /* table 4-10: active high, edge-triggered; what ISA is by default, said outright */
 	ALL_APICS = 0xff,
 	ISA_BUS = 0
 };
@@ -114,8 +115,11 @@ void mptable_write(uint8_t dst[MPTABLE_MAX], unsigned n_vcpus, uint32_t irqs)
 {
 	struct floating_pointer p = {
 		.signature = "_MP_", .table = MPTABLE_GPA + sizeof(p), .length = 1, .revision = 4};
-	struct table_header head = {
-		.signature = "PCMP", .revision = 4, .oem = "A3SBOX  ", .product = "MICROVM     ", .local_apic = X86_LAPIC};
+	struct table_header head = {.signature = "PCMP",
+		.revision = 4,
+		.oem = "A3SBOX  ",
+		.product = "MICROVM     ",
+		.local_apic = X86_LAPIC};
 	struct writer w = {.at = dst + sizeof(p) + sizeof(head), .head = &head};
 
 	memset(dst, 0, MPTABLE_MAX);

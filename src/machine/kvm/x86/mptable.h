@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /* Last KiB of the 640 KiB of conventional memory, one of the places where it is looked for (section 4). */
-#define MPTABLE_GPA 0x9fc00u
-#define MPTABLE_MAX 0x400u
+#define MPTABLE_GPA	  0x9fc00u
+#define MPTABLE_MAX	  0x400u
 #define MPTABLE_VCPUS_MAX 32
 
 /*

@@ -32,7 +32,8 @@ static void set_e820(struct boot_params *p, uint64_t mem_bytes)
 		add_e820(p, r[i].gpa, r[i].gpa + r[i].len, E820_RAM);
 }
 
-void params_zero_page(struct boot_params *p, uint64_t mem_bytes, size_t cmdline_len, const struct params_initrd *initrd)
+void params_zero_page(
+	struct boot_params *p, uint64_t mem_bytes, size_t cmdline_len, const struct params_initrd *initrd)
 {
 	struct setup_header *h = &p->hdr;
 

@@ -25,7 +25,8 @@ struct params_initrd {
 };
 
 /* Fills a zeroed zero page. */
-void params_zero_page(struct boot_params *p, uint64_t mem_bytes, size_t cmdline_len, const struct params_initrd *initrd);
+void params_zero_page(
+	struct boot_params *p, uint64_t mem_bytes, size_t cmdline_len, const struct params_initrd *initrd);
 /* GDT, page tables and a seed for the guest's random numbers. 0, or -EFAULT when memory is too small. */
 int params_write_tables(const struct guest_mem *mem);
 

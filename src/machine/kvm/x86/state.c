@@ -40,11 +40,6 @@ struct vcpu_state {
 	struct kvm_vcpu_events events;
 };
 
-struct msrs {
-	struct kvm_msrs head;
-	struct kvm_msr_entry e[X86_MSRS_MAX];
-};
-
 struct call {
 	unsigned long request;
 	void *arg;
@@ -84,17 +79,17 @@ int arch_vm_save(struct vm *vm, struct buf *out, struct err *e)
 }
 
 /* All of the list that this processor has: the kernel stops at the first that it has not (api.rst section 4.18). */
-static int read_msrs(struct vm *vm, const struct vcpu *v, struct msrs *ret, struct err *e)
+static int read_msrs(struct vm *vm, const struct vcpu *v, struct x86_msrs *ret, struct err *e)
 {
 	const struct arch_vm *a = vm->arch;
 	unsigned n = 0; /* read so far */
-	struct msrs part;
+	struct x86_msrs part;
 
-	for (unsigned next = 0; next < a->n_msrs;) {
+	for (unsigned next = 0; next < a->msrs.n;) {
 		memset(&part, 0, sizeof(part));
-		part.head.nmsrs = a->n_msrs - next;
-		for (unsigned i = 0; i < part.head.nmsrs; i++)
-			part.e[i].index = a->msrs[next + i];
+		part.n = a->msrs.n - next;
+		for (unsigned i = 0; i < part.n; i++)
+			part.e[i].index = a->msrs.indices[next + i];
 		int r = vm_ioctl(vm, v->fd, KVM_GET_MSRS, &part);
 		if (r < 0)
 			return err_sys(e, r, "/dev/kvm: a processor's registers");
@@ -102,7 +97,7 @@ static int read_msrs(struct vm *vm, const struct vcpu *v, struct msrs *ret, stru
 		n += (unsigned)r;
 		next += (unsigned)r + 1;
 	}
-	ret->head.nmsrs = n;
+	ret->n = n;
 	return 0;
 }
 
@@ -111,7 +106,7 @@ int arch_vcpu_save(struct vm *vm, struct vcpu *v, struct buf *out, struct err *e
 	size_t xsave_len = vm->arch->xsave_size;
 	struct vcpu_state s = {.version = VCPU_STATE_VERSION, .xsave_len = (uint32_t)xsave_len};
 	CLEANUP_FREE uint8_t *xsave = calloc(1, xsave_len);
-	struct msrs msrs;
+	struct x86_msrs msrs;
 
 	if (!xsave)
 		return err_oom(e);
@@ -128,7 +123,7 @@ int arch_vcpu_save(struct vm *vm, struct vcpu *v, struct buf *out, struct err *e
 		r = do_calls(vm, v->fd, &last, 1, e);
 	if (r < 0)
 		return r;
-	s.n_msrs = msrs.head.nmsrs;
+	s.n_msrs = msrs.n;
 	if (buf_append(out, &s, sizeof(s)) < 0 || buf_append(out, xsave, xsave_len) < 0 ||
 		buf_append(out, msrs.e, s.n_msrs * sizeof(msrs.e[0])) < 0)
 		return err_oom(e);
@@ -175,7 +170,8 @@ int arch_vm_restore(struct vm *vm, const void *data, size_t len, struct err *e)
 	if (s->version != VM_STATE_VERSION)
 		return damaged(e);
 	if (!cpuid_same(&s->cpuid, &vm->arch->cpuid))
-		return err_set(e, -ENOTSUP, "saved machine: it was saved on another processor, or another version of KVM");
+		return err_set(e, -ENOTSUP,
+			"saved machine: it was saved on another processor, or another version of KVM");
 	int r = set_frequency(vm, s, e);
 	if (r < 0)
 		return r;
@@ -192,8 +188,8 @@ int arch_vm_restore(struct vm *vm, const void *data, size_t len, struct err *e)
 
 static bool msr_known(const struct arch_vm *a, uint32_t index)
 {
-	for (unsigned i = 0; i < a->n_msrs; i++) {
-		if (a->msrs[i] == index)
+	for (unsigned i = 0; i < a->msrs.n; i++) {
+		if (a->msrs.indices[i] == index)
 			return true;
 	}
 	return false;
@@ -203,34 +199,37 @@ static bool msr_known(const struct arch_vm *a, uint32_t index)
 static bool msr_is(struct vm *vm, const struct vcpu *v, const struct kvm_msr_entry *want)
 {
 	struct {
-		struct kvm_msrs head;
+		uint32_t n, pad;
 		struct kvm_msr_entry e;
-	} one = {.head.nmsrs = 1, .e.index = want->index};
+	} one = {.n = 1, .e.index = want->index};
 
 	return vm_ioctl(vm, v->fd, KVM_GET_MSRS, &one) == 1 && one.e.data == want->data;
 }
 
-static int write_msrs(struct vm *vm, const struct vcpu *v, const struct kvm_msr_entry *e, unsigned n, struct err *err)
+static int write_msrs(
+	struct vm *vm, const struct vcpu *v, const struct kvm_msr_entry *e, unsigned n, struct err *err)
 {
-	struct msrs part;
+	struct x86_msrs part;
 
 	for (unsigned next = 0; next < n;) {
-		memset(&part.head, 0, sizeof(part.head));
-		part.head.nmsrs = n - next;
+		memset(&part, 0, sizeof(part));
+		part.n = n - next;
 		memcpy(part.e, e + next, (n - next) * sizeof(part.e[0]));
 		int r = vm_ioctl(vm, v->fd, KVM_SET_MSRS, &part);
 		if (r < 0)
 			return err_sys(err, r, "/dev/kvm: a processor's registers");
 		next += (unsigned)r;
 		if (next < n && !msr_is(vm, v, &e[next]))
-			return err_set(err, -EINVAL, "/dev/kvm: a processor's register %#x cannot be restored", e[next].index);
+			return err_set(err, -EINVAL,
+				"/dev/kvm: a processor's register %#x cannot be restored", e[next].index);
 		next++;
 	}
 	return 0;
 }
 
 /* The MSRs of a saved processor, in the order in which they are written: the deadline timer's is the last. */
-static int sort_msrs(const struct arch_vm *a, const void *data, unsigned n, struct kvm_msr_entry *ret, struct err *e)
+static int sort_msrs(
+	const struct arch_vm *a, const void *data, unsigned n, struct kvm_msr_entry *ret, struct err *e)
 {
 	struct kvm_msr_entry deadline = {0}, entry;
 	const uint8_t *p = data;
