@@ -2,6 +2,7 @@
 #
 #   make run        everything a fresh Debian 12 needs, then an image's program in its own kernel
 #   make test       everything needed, then all tests
+#   make test-kvm   everything needed, then the tests of our monitor, on this host's KVM or in a virtual host that has one
 #   make test-arm64 everything needed, then the unit tests of a build for arm64, emulated
 #   make build      build/a3s-box, its supervisor, the guest kernel and the initramfs
 #   make install    PREFIX=/usr/local DESTDIR=
@@ -13,7 +14,7 @@ DESTDIR ?=
 FUZZ_SECONDS ?= 30
 TESTFLAGS ?=
 
-.PHONY: run test test-arm64 build install lint fmt bench sanitize sanitize-build fuzz clean setup
+.PHONY: run test test-kvm test-arm64 build install lint fmt bench sanitize sanitize-build fuzz clean setup
 
 .DEFAULT_GOAL := build
 
@@ -32,6 +33,10 @@ run:
 test: setup
 	@scripts/build build
 	@tests/run $(TESTFLAGS)
+
+test-kvm: setup
+	@scripts/build build
+	@tests/kvm/run $(TESTFLAGS)
 
 test-arm64:
 	@scripts/setup build arm64

@@ -30,8 +30,6 @@ unsigned arch_device_irq(unsigned i);
 int arch_vm_init(struct vm *vm, int kvm_fd, struct err *e);
 /* After KVM_CREATE_VCPU and the mapping of its kvm_run; before anything runs. */
 int arch_vcpu_init(struct vm *vm, struct vcpu *v, struct err *e);
-/* Parameters for the kernel that follow from what the machine has, each followed by a space. Static text. */
-const char *arch_cmdline(const struct vm *vm);
 /* After all devices: what only exists with them. */
 int arch_load(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, struct err *e);
 
@@ -40,8 +38,8 @@ int arch_load(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, 
 /* An exit that kvm/vcpu.c does not know, on the processor's thread. False: it is not the architecture's either. */
 bool arch_exit(struct vm *vm, struct vcpu *v);
 /*
- * On the loop's thread, every processor out of the guest: the guest's clock stops, and later goes on from where it stood.
- * Nothing that fails here would be better for failing: a clock that cannot be set just goes on.
+ * On the loop's thread, every processor out of the guest: the guest's clock stops, and later goes on from where it
+ * stood. Nothing that fails here would be better for failing: a clock that cannot be set just goes on.
  */
 void arch_clock_stop(struct vm *vm);
 void arch_clock_go_on(struct vm *vm);
@@ -52,8 +50,8 @@ void arch_clock_go_on(struct vm *vm);
 int arch_vm_save(struct vm *vm, struct buf *out, struct err *e);
 int arch_vcpu_save(struct vm *vm, struct vcpu *v, struct buf *out, struct err *e);
 /*
- * From what the same function of this version saved, which is not trusted. First the machine, then each processor, then
- * the clock.
+ * From what the same function of this version saved, which is not trusted. First the machine, then each processor,
+ * then the clock.
  */
 int arch_vm_restore(struct vm *vm, const void *data, size_t len, struct err *e);
 int arch_vcpu_restore(struct vm *vm, struct vcpu *v, const void *data, size_t len, struct err *e);

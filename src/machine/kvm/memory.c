@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fresh memory is a memfd and not anonymous memory, because holes can be seen in it (SEEK_DATA), which makes a snapshot
- * proportional to what the guest has touched. It is sealed against resizing: a truncated file would be SIGBUS, in a
- * device or in the kernel's access for the guest.
+ * Fresh memory is a memfd and not anonymous memory, because holes can be seen in it (SEEK_DATA), which makes a
+ * snapshot proportional to what the guest has touched. It is sealed against resizing: a truncated file would be
+ * SIGBUS, in a device or in the kernel's access for the guest. Of the guest's kernel, pages of its file are mapped
+ * into it.
  *
- * Huge pages: MADV_HUGEPAGE is given for guests from HUGE_FROM on. On a memfd it only has an effect where the host says
- * `advise` in transparent_hugepage/shmem_enabled (most say `never`), and then a guest's first touch of any byte takes 2 MiB.
- * The pages that a boot touches lie scattered: a small guest would hold most of its memory after its boot.
+ * Huge pages: MADV_HUGEPAGE is given for guests from HUGE_FROM on. On a memfd it only has an effect where the host
+ * says `advise` in transparent_hugepage/shmem_enabled (most say `never`). It saves a fault per 4 KiB that the guest
+ * touches first, and makes the guest larger by what it does not touch of 2 MiB: after a boot of our kernel 31 MiB
+ * instead of 25 with 64 or 128 MiB of memory, 38 instead of 32 with 512.
  */
 #include "kvm/memory.h"
 
@@ -19,7 +21,7 @@
 #include "kvm/arch.h"
 
 enum { HUGE_PAGE = 2 << 20, WRITE_MAX = 1 << 20 };
-#define HUGE_FROM (1ull << 30)
+#define HUGE_FROM (512ull << 20)
 
 /*
  * Maps so that host and guest addresses agree modulo 2 MiB, without which no huge page of the host can be one of the
@@ -99,6 +101,46 @@ void memory_done(struct memory *m)
 	*m = (struct memory){.memfd = -1};
 }
 
+static int read_part(uint8_t *dst, int fd, uint64_t offset, uint64_t len)
+{
+	ssize_t n = io_pread_full(fd, dst, len, (off_t)offset);
+	return n < 0 ? (int)n : (uint64_t)n < len ? -ENODATA : 0;
+}
+
+int memory_put_file(struct memory *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len)
+{
+	uint8_t *dst = guest_mem_at(&m->guest, gpa, len);
+	struct stat st;
+
+	if (!dst)
+		return -EFAULT;
+	uint64_t whole = len & ~(uint64_t)(VM_PAGE - 1);
+	if (!whole || (uintptr_t)dst % VM_PAGE || offset % VM_PAGE || m->memfd < 0 ||
+		m->n_parts == MEMORY_PARTS_MAX)
+		return read_part(dst, fd, offset, len);
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	/* Behind a file's end is SIGBUS. */
+	if (offset > INT64_MAX - len || (uint64_t)st.st_size < offset + len)
+		return -ENODATA;
+	if (mmap(dst, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+		    (off_t)offset) == MAP_FAILED)
+		return -errno;
+	madvise(dst, whole, MADV_DONTDUMP);
+	uint64_t from = (uint64_t)(dst - m->host);
+	m->parts[m->n_parts++] = (struct memory_part){from, from + whole};
+	return read_part(dst + whole, fd, offset + whole, len - whole);
+}
+
+static bool has_part_in(const struct memory *m, uint64_t from, uint64_t to)
+{
+	for (unsigned i = 0; i < m->n_parts; i++) {
+		if (m->parts[i].from < to && from < m->parts[i].to)
+			return true;
+	}
+	return false;
+}
+
 void memory_discard(struct memory *m, uint64_t gpa, uint64_t len)
 {
 	uint8_t *host = guest_mem_at(&m->guest, gpa, len);
@@ -111,13 +153,13 @@ void memory_discard(struct memory *m, uint64_t gpa, uint64_t len)
 	if (from >= to)
 		return;
 	/*
-	 * What is read there later is zeros, or in private memory what the file says: the guest has been told that the
-	 * content is lost (virtio 1.2 section 5.5.6), and either was its own.
+	 * What is read there later is zeros, or in private memory what the file says: the guest has been told that
+	 * the content is lost (virtio 1.2 section 5.5.6), and either was its own.
 	 */
 	if (m->memfd >= 0)
 		fallocate(m->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
 			(off_t)(to - from));
-	else
+	if (m->memfd < 0 || has_part_in(m, from, to))
 		madvise(m->host + from, to - from, MADV_DONTNEED);
 }
 
@@ -173,6 +215,11 @@ int memory_write(const struct memory *m, int fd)
 		return -errno;
 	if (m->memfd < 0)
 		return write_pages(m, fd, 0, m->len);
+	for (unsigned i = 0; i < m->n_parts; i++) {
+		int r = write_pages(m, fd, m->parts[i].from, m->parts[i].to);
+		if (r < 0)
+			return r;
+	}
 	for (;;) {
 		off_t from = lseek(m->memfd, (off_t)at, SEEK_DATA);
 		if (from < 0)

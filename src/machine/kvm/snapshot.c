@@ -2,18 +2,19 @@
 /*
  * Memory snapshots: a machine as two files.
  *
- *     memory    the guest's memory, its regions back to back; as long as the memory, sparse. It is mapped by the machine
- *               that goes on, copy-on-write, so that nothing is read before it is used
- *     state     struct header, then records in this order: ARCH, VCPU 0…, SERIAL, DEVICE 0…; each a struct record and
- *               its data. Host order; read only by the version that wrote it
+ *     memory    the guest's memory, its regions back to back; as long as the memory, sparse. The machine that goes
+ *               on maps it copy-on-write, so that nothing is read before it is used
+ *     state     struct header, then records in this order: ARCH, VCPU 0…, SERIAL, DEVICE 0…; each is a struct
+ *               record and its data. Host order; read only by the version that wrote it
  *
- * An interrupt that a device sent just before is perhaps still on its way inside of the kernel (irqfd hands it to a worker) and
- * then in no state that can be read. So every line is raised once when the machine goes on: a driver finds nothing new and
- * returns (virtio 1.2 section 2.3).
+ * An interrupt that a device sent just before is perhaps still on its way inside of the kernel (irqfd hands it to a
+ * worker) and then in no state that can be read. So every line is raised once when the machine goes on: a driver
+ * finds nothing new and returns (virtio 1.2 section 2.3).
  *
- * SYSTEM CALLS of vm_save, on the loop's thread: ioctl on the VM: KVM_GET_IRQCHIP; on processors: KVM_GET_MP_STATE, _REGS,
- * _SREGS, _DEBUGREGS, _XCRS, _XSAVE, _XSAVE2, _LAPIC, _MSRS, _VCPU_EVENTS; ftruncate, lseek, write, pwrite64; mmap, munmap, brk (malloc).
- * vm_restore is called before the filters: fstat, pread64 and the KVM_SET_ counterparts, KVM_SET_TSC_KHZ.
+ * SYSTEM CALLS of vm_save, on the loop's thread: ioctl on the VM: KVM_GET_IRQCHIP; on processors: KVM_GET_MP_STATE,
+ * _REGS, _SREGS, _DEBUGREGS, _XCRS, _XSAVE, _XSAVE2, _LAPIC, _MSRS, _VCPU_EVENTS; ftruncate, lseek, write, pwrite64;
+ * mmap, munmap, brk (malloc). vm_restore is called before the filters: fstat, pread64 and the KVM_SET_ counterparts,
+ * KVM_SET_TSC_KHZ.
  */
 #include <elf.h>
 #include <string.h>

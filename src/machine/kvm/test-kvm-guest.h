@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests: a machine with a guest of a few instructions, on the real KVM. Where /dev/kvm cannot be opened, tests skip.
+ * For tests: a machine with a guest of a few instructions, on the real KVM. Where /dev/kvm cannot be opened, tests
+ * skip.
  *
- * The guest is entered as Linux would be: 64-bit, paging on, at GUEST_CODE. Its first GiB is mapped to itself, and so is
- * the fourth, where the devices are. RSI points to the boot parameters.
+ * The guest is entered as Linux would be: 64-bit, paging on, at GUEST_CODE. Its first GiB is mapped to itself, and so
+ * is the fourth, where the devices are. RSI points to the boot parameters.
  */
 #ifndef TEST_KVM_GUEST_H
 #define TEST_KVM_GUEST_H

@@ -4,14 +4,14 @@
  *
  * THEORY OF OPERATION
  *
- * A thread lives in KVM_RUN. What it has to know beyond the guest's exits are three flags under vm->lock: pause, ended
- * and stop. Whoever sets one kicks all threads: sets kvm_run.immediate_exit, which makes KVM_RUN return at once (api.rst section
- * 5), and sends a signal, which gets a thread out of the guest. The handler does nothing; a signal that comes
- * before KVM_RUN is lost, but then the flag is seen. Both are done under the lock, and so is a thread's resetting of immediate_exit,
- * so that no kick falls between a thread's look at the flags and its next KVM_RUN.
+ * A thread lives in KVM_RUN. What it has to know beyond the guest's exits are three flags under vm->lock: pause,
+ * ended and stop. Whoever sets one kicks all threads: sets kvm_run.immediate_exit, which makes KVM_RUN return at once
+ * (api.rst section 5), and sends a signal, which gets a thread out of the guest. The handler does nothing; a signal
+ * that comes before KVM_RUN is lost, but then the flag is seen. Both are done under the lock, and so is a thread's
+ * resetting of immediate_exit, so that no kick falls between a thread's look at the flags and its next KVM_RUN.
  *
- * Flags are looked at only when KVM_RUN has returned EINTR: after an exit for I/O, the instruction is finished by the next
- * KVM_RUN, immediate_exit or not, and until then the processor's state must not be saved (same section).
+ * Flags are looked at only when KVM_RUN has returned EINTR: after an exit for I/O, the instruction is finished by the
+ * next KVM_RUN, immediate_exit or not, and until then the processor's state must not be saved (same section).
  *
  * The loop's thread never waits for a processor's, which may itself be waiting for the loop (loop_call of a device's
  * register). Threads count themselves out, and the last one writes event_fd.
@@ -25,8 +25,10 @@
  *
  * The loop's thread, after vm_start
  *
- *     read, write (event_fd); futex; tgkill and getpid (pthread_kill); ioctl on the VM: KVM_GET_CLOCK, KVM_SET_CLOCK; on processors: KVM_KVMCLOCK_CTRL;
- *     fallocate, madvise (vm_discard); vm_stop: epoll_wait; vm_free: munmap, close; vm_save: see kvm/snapshot.c.
+ *     read, write (event_fd); futex; tgkill and getpid (pthread_kill); vm_pause and vm_resume: ioctl, on the VM
+ *     KVM_GET_CLOCK and KVM_SET_CLOCK, on processors KVM_KVMCLOCK_CTRL, KVM_GET_DEVICE_ATTR and KVM_SET_DEVICE_ATTR;
+ *     vm_discard: fallocate, madvise; vm_stop: what loop_turn does; vm_free: munmap, close; vm_save: see
+ *     kvm/snapshot.c; write and poll (the debug port).
  */
 #include <signal.h>
 #include <string.h>

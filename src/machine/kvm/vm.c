@@ -3,10 +3,10 @@
  * The machine's set-up: memory slots, processors, and the bus of devices.
  *
  * A device's window is placed so that its registers from VIRTIO_MMIO_PAGE_AT on begin on a page, which is mapped into
- * the guest read-only (KVM_MEM_READONLY, api.rst section 4.35): reads are ordinary loads, writes come out as MMIO. Linux's
- * driver gives ioremap the window's address and length, which need not be aligned. Of the writes, those that
- * happen in ordinary running end in the kernel (KVM_IOEVENTFD, section 4.59): QueueNotify in the device's kick descriptors, and
- * InterruptACK of 1, which has no effect (virtio/mmio.h), in a descriptor that nobody reads.
+ * the guest read-only (KVM_MEM_READONLY, api.rst section 4.35): reads are ordinary loads, writes come out as MMIO.
+ * Linux's driver gives ioremap the window's address and length, which need not be aligned. Of the writes, those that
+ * happen in ordinary running end in the kernel (KVM_IOEVENTFD, section 4.59): QueueNotify in the device's kick
+ * descriptors, and InterruptACK of 1, which has no effect (virtio/mmio.h), in a descriptor that nobody reads.
  *
  *     window i    MMIO_BASE + i * 0x2000 + 0x1000 - 0x60, 0x200 bytes
  *     page i      MMIO_BASE + i * 0x2000 + 0x1000
@@ -259,7 +259,7 @@ int vm_load(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, st
 		n += (size_t)snprintf(line + n, sizeof(line) - n, "virtio_mmio.device=%u@0x%llx:%u ",
 			VIRTIO_MMIO_LEN, (unsigned long long)vm->devices[i].gpa, vm->devices[i].irq);
 	if (n < sizeof(line))
-		n += (size_t)snprintf(line + n, sizeof(line) - n, "%s%s", arch_cmdline(vm), cmdline);
+		n += (size_t)snprintf(line + n, sizeof(line) - n, "%s", cmdline);
 	if (n >= sizeof(line))
 		return err_set(e, -E2BIG, "the kernel's command line is longer than %d bytes", CMDLINE_MAX);
 	return arch_load(vm, kernel_fd, initrd_fd, line, e);

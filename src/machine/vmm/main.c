@@ -31,9 +31,9 @@ enum {
 #define FILE_BYTES_MAX (1ull << 44)
 
 /* Each parameter's reason is in kernel/BOOT.md. */
-static const char cmdline[] = "quiet reboot=t console=hvc0 8250.nr_uarts=0 dummy.numdummies=0"
+static const char cmdline[] = "quiet reboot=t tsc=reliable console=hvc0 8250.nr_uarts=0 dummy.numdummies=0"
 			      " rcupdate.rcu_expedited=1 swiotlb=noforce";
-static const char cmdline_serial[] = "reboot=t earlyprintk=ttyS0 console=ttyS0 dummy.numdummies=0"
+static const char cmdline_serial[] = "reboot=t tsc=reliable earlyprintk=ttyS0 console=ttyS0 dummy.numdummies=0"
 				     " rcupdate.rcu_expedited=1 swiotlb=noforce";
 
 static int usage(void)

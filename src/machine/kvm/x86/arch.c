@@ -119,8 +119,8 @@ int arch_vcpu_init(struct vm *vm, struct vcpu *v, struct err *e)
 /* ---- ports ---- */
 
 /*
- * The guest has its time from kvmclock, and the true one from the host over vsock. A clock that is not there would be waited for
- * (its status would read as "being updated" for ever): it stands at the start of the year 2000.
+ * The guest has its time from kvmclock, and the true one from the host over vsock. A clock that is not there would be
+ * waited for (its status would read as "being updated" for ever): it stands at the start of the year 2000.
  */
 static uint8_t read_rtc(const struct arch_vm *a)
 {
@@ -155,8 +155,8 @@ static void port_write(struct vm *vm, struct vcpu *v, uint16_t port, uint8_t val
 }
 
 /*
- * Wider accesses are of one port each byte, as on the ISA bus; a string operation repeats them (`count`). The kernel leaves the
- * data behind kvm_run (api.rst section 5).
+ * Wider accesses are of one port each byte, as on the ISA bus; a string operation repeats them (`count`). The kernel
+ * leaves the data behind kvm_run (api.rst section 5).
  */
 bool arch_exit(struct vm *vm, struct vcpu *v)
 {
@@ -181,9 +181,10 @@ bool arch_exit(struct vm *vm, struct vcpu *v)
 /* ---- clock ---- */
 
 /*
- * kvmclock and the processors' TSCs are put back together, by the algorithm of Documentation/virt/kvm/devices/vcpu.rst
- * section 4.1: Linux compares the one with the other, and timers are set in TSC. Where the host cannot tell its own TSC
- * (it is no clock there), or has no such attribute (before Linux 5.16), TSCs run on, and only kvmclock stands still.
+ * kvmclock and the processors' TSCs are put back together, by the algorithm of
+ * Documentation/virt/kvm/devices/vcpu.rst section 4.1: Linux compares the one with the other, and timers are set in
+ * TSC. Where the host cannot tell its own TSC (it is no clock there), or has no such attribute (before Linux 5.16),
+ * TSCs run on, and only kvmclock stands still.
  */
 
 static int tsc_offset(struct vm *vm, const struct vcpu *v, unsigned long request, uint64_t *offset)

@@ -38,8 +38,8 @@ static const struct mask {
 	/* IBS, LWP, PERFCTR_CORE, _NB, _LLC: counters again. SKINIT, WDT: of the real machine only. */
 	{0x80000001, 0, ECX, BIT(10) | BIT(15) | BIT(23) | BIT(24) | BIT(28) | BIT(12) | BIT(13)},
 	/*
-	 * Invariant TSC: Linux would prefer the bare TSC to kvmclock, and the TSC does not stand still while the machine is
-	 * paused, nor go on at its frequency where a snapshot is resumed.
+	 * Invariant TSC: Linux would prefer the bare TSC to kvmclock, and the TSC does not stand still while the
+	 * machine is paused, nor go on at its frequency where a snapshot is resumed.
 	 */
 	{0x80000007, 0, EDX, BIT(8)},
 };

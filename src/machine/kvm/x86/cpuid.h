@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What CPUID tells the guest: what KVM can (KVM_GET_SUPPORTED_CPUID, api.rst section 4.46), less what a box is not to have, with the machine's
- * own topology. No KVM here, only tables.
+ * What CPUID tells the guest: what KVM can (KVM_GET_SUPPORTED_CPUID, api.rst section 4.46), less what a box is not to
+ * have, with the machine's own topology. No KVM here, only tables.
  */
 #ifndef KVM_X86_CPUID_H
 #define KVM_X86_CPUID_H

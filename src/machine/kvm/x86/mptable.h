@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The tables by which Linux finds processors and interrupt lines without ACPI (Intel MultiProcessor Specification 1.4). */
+/* How Linux finds processors and interrupt lines without ACPI: tables of Intel's MultiProcessor Specification 1.4. */
 #ifndef KVM_X86_MPTABLE_H
 #define KVM_X86_MPTABLE_H
 

@@ -9,8 +9,8 @@
  *               the APIC before the MSRs, because the deadline timer's is refused in another mode of the timer; TSC
  *               before the deadline; the clock last of all, when the machine goes on
  *
- * The TSCs are written as registers too, for hosts on which nothing better can be done (arch_clock_go_on). Processors are
- * read one after the other, so their values differ by some microseconds; KVM takes values that are this close for
+ * The TSCs are written as registers too, for hosts on which nothing better can be done (arch_clock_go_on). Processors
+ * are read one after the other, so their values differ by some microseconds; KVM takes values that are this close for
  * the same one (kvm_synchronize_tsc).
  */
 #include <string.h>
@@ -138,8 +138,9 @@ static int damaged(struct err *e)
 }
 
 /*
- * A saved TSC's frequency is that of the host then, which is measured at each boot. KVM ignores a difference of 250 parts in
- * a million; beyond, the processor must be able to scale, and offsets are no longer in units of the host's TSC.
+ * A saved TSC's frequency is that of the host then, which is measured at each boot. KVM ignores a difference of 250
+ * parts in a million; beyond, the processor must be able to scale, and offsets are no longer in units of the host's
+ * TSC.
  */
 static int set_frequency(struct vm *vm, struct vm_state *s, struct err *e)
 {
