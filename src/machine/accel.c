@@ -40,8 +40,10 @@ int accel_parse(const char *s, enum accel *ret)
 
 const char *accel_name(enum accel a)
 {
-	static const char *const names[] = {
-		[ACCEL_AUTO] = "auto", [ACCEL_KVM] = "kvm", [ACCEL_QEMU_KVM] = "qemu-kvm", [ACCEL_TCG] = "tcg"};
+	static const char *const names[] = {[ACCEL_AUTO] = "auto",
+		[ACCEL_KVM] = "kvm",
+		[ACCEL_QEMU_KVM] = "qemu-kvm",
+		[ACCEL_TCG] = "tcg"};
 	return names[a];
 }
 
@@ -162,7 +164,8 @@ void accel_probe(int cache_dirfd, struct accel_info *ret)
 int accel_choose(enum accel wanted, const struct accel_info *info, enum accel *ret, struct err *e)
 {
 	if (accel_isolates(wanted) && !info->kvm_usable) {
-		err_set(e, -ENOTSUP, "--accel %s: not usable on this host: %s", accel_name(wanted), info->kvm_reason);
+		err_set(e, -ENOTSUP, "--accel %s: not usable on this host: %s", accel_name(wanted),
+			info->kvm_reason);
 		return err_hint(e, "use --accel tcg to run emulated");
 	}
 	*ret = wanted == ACCEL_AUTO ? (info->kvm_usable ? ACCEL_KVM : ACCEL_TCG) : wanted;

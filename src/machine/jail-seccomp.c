@@ -98,6 +98,7 @@ static const struct rule rules[] = {
 	CALL("the same where there is no poll", ALL, ppoll),
 
 	/* The loop. */
+	CALL("statistics: how much of the guest's memory it has", L, mincore),
 	CALL("waits", L, epoll_wait),
 	CALL("waits", L, epoll_pwait),
 	CALL("watches connections", L, epoll_ctl),

@@ -94,7 +94,8 @@ static void on_control(void *data, int fd, uint32_t events)
 		answer(k, op, -ESRCH, NULL);
 }
 
-static int request(struct kvm_machine *k, enum vmm_op op, uint64_t arg, const int fds[2], const struct pending *p)
+static int request(
+	struct kvm_machine *k, enum vmm_op op, uint64_t arg, const int fds[2], const struct pending *p)
 {
 	struct vmm_request req = {.op = op, .arg = arg};
 	struct iovec iov = {&req, sizeof(req)};
@@ -128,7 +129,8 @@ static int request(struct kvm_machine *k, enum vmm_op op, uint64_t arg, const in
 
 static int kvm_pause(struct machine *m, bool pause, machine_done_fn fn, void *data)
 {
-	return request(of(m), pause ? VMM_PAUSE : VMM_RESUME, 0, NULL, &(struct pending){.done = fn, .data = data});
+	return request(
+		of(m), pause ? VMM_PAUSE : VMM_RESUME, 0, NULL, &(struct pending){.done = fn, .data = data});
 }
 
 static int kvm_stats(struct machine *m, machine_stats_fn fn, void *data)
@@ -206,7 +208,8 @@ static int open_files(struct launch *l, const struct machine_config *c, struct e
 		give(l, fd, files[i].to);
 	}
 	for (size_t i = 0; i < c->n_disks; i++) {
-		int fd = machine_open_file("disk", c->disks[i].path, c->disks[i].read_only ? O_RDONLY : O_RDWR, e);
+		int fd = machine_open_file(
+			"disk", c->disks[i].path, c->disks[i].read_only ? O_RDONLY : O_RDWR, e);
 		if (fd < 0)
 			return fd;
 		l->fds_open[VMM_FD_DISKS + i] = fd;
@@ -242,7 +245,8 @@ static void options(struct launch *l, const struct machine_config *c)
 	l->argv[n] = NULL;
 }
 
-static int spawn(struct kvm_machine *k, struct launch *l, const struct machine_config *c, int control, struct err *e)
+static int spawn(
+	struct kvm_machine *k, struct launch *l, const struct machine_config *c, int control, struct err *e)
 {
 	/* Nothing of the user's environment, which may hold secrets, is its business. */
 	static const char *const env[] = {"LANG=C", NULL};

@@ -103,7 +103,9 @@ int machine_process_stats(const struct machine *m, struct machine_stats *ret)
 	uint64_t resident = strtoull(at, &at, 10), shared = strtoull(at, &at, 10);
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	ret->resident = resident * page;
-	ret->private_bytes = resident > shared ? (resident - shared) * page : 0;
+	/* A guest that was restored shares what it has not written: then this is too little rather than too much. */
+	uint64_t private = resident > shared ? (resident - shared) * page : 0;
+	ret->private_bytes = private > ret->guest_private ? private - ret->guest_private : 0;
 	if (clock_getcpuclockid(m->pid, &clock) == 0 && clock_gettime(clock, &t) == 0)
 		ret->cpu_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 	return 0;

@@ -326,5 +326,8 @@ static int qemu_stats(struct machine *m, machine_stats_fn fn, void *data)
 	return 0;
 }
 
-const struct machine_ops machine_qemu_ops = {
-	.start = qemu_start, .free = qemu_free, .status = qemu_status, .pause = qemu_pause, .stats = qemu_stats};
+const struct machine_ops machine_qemu_ops = {.start = qemu_start,
+	.free = qemu_free,
+	.status = qemu_status,
+	.pause = qemu_pause,
+	.stats = qemu_stats};

@@ -207,7 +207,8 @@ static void only_an_emulated_guest_is_told_the_hosts_clock(void **state)
 		struct machine *m = start_and_read_args();
 		assert_int_equal(
 			strstr(value_of("-append", 0), "tsc_early_khz=2100000") != NULL, cases[i].told);
-		assert_int_equal(strncmp(value_of("-accel", 0), "kvm", 3) == 0, cases[i].accel == ACCEL_QEMU_KVM);
+		assert_int_equal(
+			strncmp(value_of("-accel", 0), "kvm", 3) == 0, cases[i].accel == ACCEL_QEMU_KVM);
 		assert_int_equal(strcmp(value_of("-cpu", 0), "host") == 0, cases[i].accel == ACCEL_QEMU_KVM);
 		machine_free(m);
 	}

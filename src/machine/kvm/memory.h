@@ -12,7 +12,8 @@ struct memory {
 	struct guest_mem guest;
 	uint8_t *host; /* of all of it, back to back; NULL: none */
 	uint64_t len;
-	int memfd; /* what it consists of; -1: private, copied on write from a file of the caller */
+	int memfd;     /* shared: what it consists of; else -1 */
+	bool restored; /* private, copied on write from a file of the caller */
 	/* But for these parts, which are pages of a file, private and copied on write; offsets in host. */
 	struct memory_part {
 		uint64_t from, to;
@@ -20,8 +21,8 @@ struct memory {
 	unsigned n_parts;
 };
 
-/* restore_fd: see vm_config. 0 or -errno with e set; memory_done in either case. */
-int memory_init(struct memory *m, uint64_t bytes, int restore_fd, struct err *e);
+/* shared, restore_fd: see vm_config. 0 or -errno with e set; memory_done in either case. */
+int memory_init(struct memory *m, uint64_t bytes, bool shared, int restore_fd, struct err *e);
 void memory_done(struct memory *m);
 
 /*

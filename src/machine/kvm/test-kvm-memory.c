@@ -79,7 +79,7 @@ static void memory_is_where_the_map_says(void **state)
 	struct memory m;
 	struct err e;
 
-	assert_int_equal(memory_init(&m, 4 * GIB, -1, &e), 0);
+	assert_int_equal(memory_init(&m, 4 * GIB, true, -1, &e), 0);
 	assert_int_equal(m.guest.n_regions, 2);
 	assert_ptr_equal(guest_mem_at(&m.guest, 4 * GIB, 16), m.host + 3 * GIB);
 	assert_null(guest_mem_at(&m.guest, 3 * GIB - 8, 16));
@@ -93,10 +93,11 @@ static void memory_is_where_the_map_says(void **state)
 
 static void discarded_pages_are_gone(void **state)
 {
+	const bool shared = *state != NULL;
 	struct memory m;
 	struct err e;
 
-	assert_int_equal(memory_init(&m, 4 * MIB, -1, &e), 0);
+	assert_int_equal(memory_init(&m, 4 * MIB, shared, -1, &e), 0);
 	memset(m.host, 0x5a, 4 * MIB);
 	assert_int_equal(memory_resident(&m), 4 * MIB);
 	memory_discard(&m, MIB, MIB);
@@ -119,12 +120,13 @@ static void discarded_pages_are_gone(void **state)
 
 static void memory_is_saved_sparsely_and_mapped_back(void **state)
 {
+	const bool shared = *state != NULL;
 	CLEANUP_CLOSE int fd = memfd_create("saved", MFD_CLOEXEC);
 	struct memory m, back;
 	struct stat st;
 	struct err e;
 
-	assert_int_equal(memory_init(&m, 8 * MIB, -1, &e), 0);
+	assert_int_equal(memory_init(&m, 8 * MIB, shared, -1, &e), 0);
 	memset(m.host + MIB, 1, 3 * PAGE);
 	m.host[8 * MIB - 1] = 2;
 	memset(m.host + 2 * MIB, 0, MIB); /* touched, but zero */
@@ -133,7 +135,7 @@ static void memory_is_saved_sparsely_and_mapped_back(void **state)
 	assert_int_equal(st.st_size, 8 * MIB);
 	assert_int_equal(st.st_blocks * 512, 4 * PAGE);
 
-	assert_int_equal(memory_init(&back, 8 * MIB, fd, &e), 0);
+	assert_int_equal(memory_init(&back, 8 * MIB, false, fd, &e), 0);
 	assert_memory_equal(back.host, m.host, 8 * MIB);
 	back.host[MIB] = 7;
 	assert_int_equal(m.host[MIB], 1);
@@ -161,10 +163,10 @@ static void a_file_of_another_size_is_refused(void **state)
 	struct err e;
 
 	assert_int_equal(ftruncate(fd, 4 * MIB - 1), 0);
-	assert_int_equal(memory_init(&m, 4 * MIB, fd, &e), -EINVAL);
+	assert_int_equal(memory_init(&m, 4 * MIB, false, fd, &e), -EINVAL);
 	memory_done(&m);
 	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-	assert_int_equal(memory_init(&m, 4 * MIB, pipes[0], &e), -EINVAL);
+	assert_int_equal(memory_init(&m, 4 * MIB, false, pipes[0], &e), -EINVAL);
 	memory_done(&m);
 	close(pipes[0]);
 	close(pipes[1]);
@@ -303,6 +305,7 @@ static void fill(uint8_t *p, size_t len)
 
 static void a_files_pages_are_mapped_and_stay_the_files_own(void **state)
 {
+	const bool shared = *state != NULL;
 	enum { LEN = 5 * PAGE + 100 };
 	static uint8_t content[LEN], back[LEN];
 	struct memory m;
@@ -312,7 +315,7 @@ static void a_files_pages_are_mapped_and_stay_the_files_own(void **state)
 
 	fill(content, LEN);
 	assert_int_equal(io_write_full(fd, content, LEN), 0);
-	assert_int_equal(memory_init(&m, 64 * MIB, -1, &e), 0);
+	assert_int_equal(memory_init(&m, 64 * MIB, shared, -1, &e), 0);
 	assert_int_equal(memory_put_file(&m, MIB, fd, 0, LEN), 0);
 	assert_int_equal(m.n_parts, 1);
 	assert_memory_equal(m.host + MIB, content, LEN); /* the last page's part is read */
@@ -337,6 +340,7 @@ static void a_files_pages_are_mapped_and_stay_the_files_own(void **state)
 
 static void a_file_out_of_step_or_too_short_is_read_or_refused(void **state)
 {
+	const bool shared = *state != NULL;
 	enum { LEN = 3 * PAGE };
 	static uint8_t content[LEN];
 	struct memory m;
@@ -345,7 +349,7 @@ static void a_file_out_of_step_or_too_short_is_read_or_refused(void **state)
 
 	fill(content, LEN);
 	assert_int_equal(io_write_full(fd, content, LEN), 0);
-	assert_int_equal(memory_init(&m, 64 * MIB, -1, &e), 0);
+	assert_int_equal(memory_init(&m, 64 * MIB, shared, -1, &e), 0);
 	assert_int_equal(memory_put_file(&m, MIB, fd, 1, LEN - 1), 0);
 	assert_int_equal(memory_put_file(&m, 2 * MIB + 16, fd, 0, LEN), 0);
 	assert_int_equal(m.n_parts, 0);
@@ -359,6 +363,15 @@ static void a_file_out_of_step_or_too_short_is_read_or_refused(void **state)
 	memory_done(&m);
 }
 
+/* With memory of our own, and with memory to share. */
+#define BOTH(fn) \
+	{.name = #fn, .test_func = fn}, \
+	{ \
+		.name = #fn " (shared)", .test_func = fn, .initial_state = &shared_state \
+	}
+
+static int shared_state;
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,10 +379,10 @@ int main(void)
 		cmocka_unit_test(lines_are_distinct),
 		cmocka_unit_test(devices_are_found_by_address),
 		cmocka_unit_test(memory_is_where_the_map_says),
-		cmocka_unit_test(a_files_pages_are_mapped_and_stay_the_files_own),
-		cmocka_unit_test(a_file_out_of_step_or_too_short_is_read_or_refused),
-		cmocka_unit_test(discarded_pages_are_gone),
-		cmocka_unit_test(memory_is_saved_sparsely_and_mapped_back),
+		BOTH(a_files_pages_are_mapped_and_stay_the_files_own),
+		BOTH(a_file_out_of_step_or_too_short_is_read_or_refused),
+		BOTH(discarded_pages_are_gone),
+		BOTH(memory_is_saved_sparsely_and_mapped_back),
 		cmocka_unit_test(a_file_of_another_size_is_refused),
 		cmocka_unit_test_setup_teardown(lines_come_out_whole, port_open, port_close),
 		cmocka_unit_test_setup_teardown(linux_recognises_it, port_open, port_close),

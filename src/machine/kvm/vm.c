@@ -91,7 +91,7 @@ static int create(struct vm *vm, int kvm_fd, struct err *e)
 
 static int add_memory(struct vm *vm, const struct vm_config *c, struct err *e)
 {
-	int r = memory_init(&vm->mem, c->mem_bytes, c->restore_mem_fd, e);
+	int r = memory_init(&vm->mem, c->mem_bytes, c->shared_memory, c->restore_mem_fd, e);
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < vm->mem.guest.n_regions; i++) {
@@ -179,6 +179,11 @@ void vm_free(struct vm *vm)
 const struct guest_mem *vm_mem(const struct vm *vm)
 {
 	return &vm->mem.guest;
+}
+
+uint64_t vm_private_resident(const struct vm *vm)
+{
+	return vm->mem.memfd >= 0 ? 0 : memory_resident(&vm->mem);
 }
 
 void vm_discard(void *vm, uint64_t gpa, uint64_t len)

@@ -28,7 +28,8 @@ struct vm_config {
 	int kvm_fd; /* /dev/kvm; borrowed during vm_new */
 	unsigned vcpus;
 	uint64_t mem_bytes;
-	int restore_mem_fd; /* memory is this file, private copy-on-write; -1: a fresh memfd */
+	bool shared_memory; /* in a memfd, for devices in other processes; else anonymous, which gets huge pages */
+	int restore_mem_fd; /* memory is this file, private copy-on-write; -1: fresh memory */
 	int serial_fd; /* receives what the guest writes to the debug port (8250 at 0x3f8); -1: there is none */
 };
 
@@ -40,6 +41,8 @@ DEFINE_CLEANUP(struct vm *, vm_free)
 
 /* Guest memory, for devices. Owned by vm. */
 const struct guest_mem *vm_mem(const struct vm *vm);
+/* Bytes of memory of this process alone that are the guest's: of the monitor's own figures, what is not its own. */
+uint64_t vm_private_resident(const struct vm *vm);
 /* Gives pages back to the host: a balloon_config.discard. Ranges outside of memory are ignored. */
 void vm_discard(void *vm, uint64_t gpa, uint64_t len);
 

@@ -59,6 +59,7 @@ static void on_stats(struct vmm *v, uint32_t seq)
 	vmm_device_stats(v, &r.stats);
 	r.stats.setup_ns = first > v->o.started_ns ? first - v->o.started_ns : 0;
 	r.stats.kvm_setup_ns = vm_kvm_ns(v->vm);
+	r.stats.guest_private = vm_private_resident(v->vm);
 	reply(v, &r);
 }
 
@@ -101,7 +102,8 @@ static void on_request(struct vmm *v, const struct vmm_request *q, const int fds
 static void take_fds(struct msghdr *mh, int fds[2])
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
-		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(2 * sizeof(int)))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+			c->cmsg_len == CMSG_LEN(2 * sizeof(int)))
 			memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
 	}
 }
@@ -115,8 +117,10 @@ static void on_control(void *data, int fd, uint32_t events)
 		char buf[CMSG_SPACE(2 * sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
-	struct msghdr mh = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)};
+	struct msghdr mh = {.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf)};
 	int fds[2] = {-1, -1};
 
 	ssize_t n = recvmsg(fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);

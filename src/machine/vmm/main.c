@@ -33,8 +33,9 @@ enum {
 /* Each parameter's reason is in kernel/BOOT.md. */
 static const char cmdline[] = "quiet reboot=t tsc=reliable console=hvc0 8250.nr_uarts=0 dummy.numdummies=0"
 			      " rcupdate.rcu_expedited=1 swiotlb=noforce";
-static const char cmdline_serial[] = "reboot=t tsc=reliable earlyprintk=ttyS0 console=ttyS0 dummy.numdummies=0"
-				     " rcupdate.rcu_expedited=1 swiotlb=noforce";
+static const char cmdline_serial[] =
+	"reboot=t tsc=reliable earlyprintk=ttyS0 console=ttyS0 dummy.numdummies=0"
+	" rcupdate.rcu_expedited=1 swiotlb=noforce";
 
 static int usage(void)
 {
@@ -57,7 +58,8 @@ static int parse_options(int argc, char **argv, struct vmm_options *o)
 	static const struct option options[] = {{"vcpus", required_argument, NULL, 'c'},
 		{"mem-mib", required_argument, NULL, 'm'}, {"disks", required_argument, NULL, 'd'},
 		{"started", required_argument, NULL, 's'}, {"serial", no_argument, NULL, 'S'},
-		{"restore", no_argument, NULL, 'r'}, {"name", required_argument, NULL, 'n'}, {NULL, 0, NULL, 0}};
+		{"restore", no_argument, NULL, 'r'}, {"name", required_argument, NULL, 'n'},
+		{NULL, 0, NULL, 0}};
 	uint64_t vcpus = 0, mib = 0;
 	int opt, r = 0;
 
@@ -154,8 +156,11 @@ static int fill(struct vmm *v, struct err *e)
 
 static int launch(struct vmm *v, struct err *e)
 {
-	const struct vm_start s = {
-		.loop = v->loop, .on_thread = filter_vcpu_thread, .on_end = on_end, .data = v, .paused = true};
+	const struct vm_start s = {.loop = v->loop,
+		.on_thread = filter_vcpu_thread,
+		.on_end = on_end,
+		.data = v,
+		.paused = true};
 	int r = vm_start(v->vm, &s, e);
 
 	if (r == 0)

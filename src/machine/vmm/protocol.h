@@ -14,12 +14,12 @@
 
 enum vmm_fd { /* 1: the guest's console; 2: the monitor's own messages */
 	VMM_FD_CONTROL = 3,
-	VMM_FD_HOLD = 4,     /* nothing is done with it: it keeps the box's lock */
+	VMM_FD_HOLD = 4, /* nothing is done with it: it keeps the box's lock */
 	VMM_FD_VSOCK_DIR = 5,
 	VMM_FD_KERNEL = 6,
 	VMM_FD_INITRD = 7,
 	VMM_FD_DISKS = 8, /* as many as there are disks, then: */
-	/* restore: state, memory */
+			  /* restore: state, memory */
 };
 
 enum vmm_op { VMM_READY, VMM_PAUSE, VMM_RESUME, VMM_STATS, VMM_SAVE, VMM_BALLOON, VMM_OPS };

@@ -109,7 +109,8 @@ struct machine_stats {
 	uint64_t exits[EXIT_N]; /* since the start, all processors; 0 where the backend cannot tell */
 	uint64_t cpu_ns;	/* processor time of the process that holds the guest */
 	uint64_t resident;	/* bytes of host memory that it uses, guest memory included */
-	uint64_t private_bytes; /* of that, what is neither guest memory nor shared with others */
+	uint64_t guest_private; /* of that, guest memory that no other process could have; kvm backend only */
+	uint64_t private_bytes; /* and what else no other process has: the price of the machine */
 	/* kvm backend only, else 0: */
 	uint64_t setup_ns;     /* from the start of the process to the first entry into the guest */
 	uint64_t kvm_setup_ns; /* of that, inside of the kernel's KVM calls */
