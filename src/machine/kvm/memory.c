@@ -9,7 +9,9 @@
  * be SIGBUS, in a device or in the kernel's access for the guest. Huge pages there are the exception: most hosts say
  * `never` in transparent_hugepage/shmem_enabled.
  *
- * Of the guest's kernel, pages of its file are mapped into either.
+ * The guest's kernel is read, not mapped from its file: mapping saves the copy and shares half of the pages with other
+ * boxes (a kernel patches the other half at boot), but each costs a fault, another when it is first written, and all
+ * are small (spawn to first output 0.115 s instead of 0.091 s).
  */
 #include "kvm/memory.h"
 
@@ -74,9 +76,9 @@ int memory_init(struct memory *m, uint64_t bytes, bool shared, int restore_fd, s
 		if (r < 0)
 			return err_sys(e, r, "guest memory");
 	}
-	m->restored = restore_fd >= 0;
-	uint8_t *host = map_aligned(bytes, m->restored ? restore_fd : m->memfd,
-		m->restored ? MAP_PRIVATE
+	const bool restored = restore_fd >= 0;
+	uint8_t *host = map_aligned(bytes, restored ? restore_fd : m->memfd,
+		restored ? MAP_PRIVATE
 		: shared    ? MAP_SHARED
 			    : MAP_PRIVATE | MAP_ANONYMOUS);
 	if (host == MAP_FAILED)
@@ -105,46 +107,6 @@ void memory_done(struct memory *m)
 	*m = (struct memory){.memfd = -1};
 }
 
-static int read_part(uint8_t *dst, int fd, uint64_t offset, uint64_t len)
-{
-	ssize_t n = io_pread_full(fd, dst, len, (off_t)offset);
-	return n < 0 ? (int)n : (uint64_t)n < len ? -ENODATA : 0;
-}
-
-int memory_put_file(struct memory *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len)
-{
-	uint8_t *dst = guest_mem_at(&m->guest, gpa, len);
-	struct stat st;
-
-	if (!dst)
-		return -EFAULT;
-	uint64_t whole = len & ~(uint64_t)(VM_PAGE - 1);
-	if (!whole || (uintptr_t)dst % VM_PAGE || offset % VM_PAGE || m->restored ||
-		m->n_parts == MEMORY_PARTS_MAX)
-		return read_part(dst, fd, offset, len);
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	/* Behind a file's end is SIGBUS. */
-	if (offset > INT64_MAX - len || (uint64_t)st.st_size < offset + len)
-		return -ENODATA;
-	if (mmap(dst, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
-		    (off_t)offset) == MAP_FAILED)
-		return -errno;
-	madvise(dst, whole, MADV_DONTDUMP);
-	uint64_t from = (uint64_t)(dst - m->host);
-	m->parts[m->n_parts++] = (struct memory_part){from, from + whole};
-	return read_part(dst + whole, fd, offset + whole, len - whole);
-}
-
-static bool has_part_in(const struct memory *m, uint64_t from, uint64_t to)
-{
-	for (unsigned i = 0; i < m->n_parts; i++) {
-		if (m->parts[i].from < to && from < m->parts[i].to)
-			return true;
-	}
-	return false;
-}
-
 void memory_discard(struct memory *m, uint64_t gpa, uint64_t len)
 {
 	uint8_t *host = guest_mem_at(&m->guest, gpa, len);
@@ -157,42 +119,33 @@ void memory_discard(struct memory *m, uint64_t gpa, uint64_t len)
 	if (from >= to)
 		return;
 	/*
-	 * What is read there later is zeros, or what a file says that is mapped there: the guest has been told that
+	 * What is read there later is zeros, or in a restored machine what the file says: the guest has been told that
 	 * the content is lost (virtio 1.2 section 5.5.6), and either was its own.
 	 */
 	if (m->memfd >= 0)
 		fallocate(m->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
 			(off_t)(to - from));
-	if (m->memfd < 0 || has_part_in(m, from, to))
+	else
 		madvise(m->host + from, to - from, MADV_DONTNEED);
 }
 
-static uint64_t count_resident(const struct memory *m, uint64_t from, uint64_t to)
+uint64_t memory_resident(const struct memory *m)
 {
 	enum { PAGES = 4096 };
 	unsigned char in[PAGES];
 	uint64_t n = 0;
+	struct stat st;
 
-	for (uint64_t off = from; off < to; off += (uint64_t)PAGES * VM_PAGE) {
-		uint64_t len = MIN_OF((uint64_t)PAGES * VM_PAGE, to - off);
+	if (m->memfd >= 0)
+		return fstat(m->memfd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+	for (uint64_t off = 0; off < m->len; off += (uint64_t)PAGES * VM_PAGE) {
+		uint64_t len = MIN_OF((uint64_t)PAGES * VM_PAGE, m->len - off);
 		if (mincore(m->host + off, len, in) < 0)
 			break;
 		for (uint64_t i = 0; i < len / VM_PAGE; i++)
 			n += in[i] & 1;
 	}
 	return n * VM_PAGE;
-}
-
-uint64_t memory_resident(const struct memory *m)
-{
-	struct stat st;
-
-	if (m->memfd >= 0)
-		return fstat(m->memfd, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
-	uint64_t n = count_resident(m, 0, m->len);
-	for (unsigned i = 0; i < m->n_parts; i++)
-		n -= count_resident(m, m->parts[i].from, m->parts[i].to);
-	return n;
 }
 
 static bool page_is_zero(const uint8_t *p)
@@ -228,11 +181,6 @@ int memory_write(const struct memory *m, int fd)
 		return -errno;
 	if (m->memfd < 0)
 		return write_pages(m, fd, 0, m->len);
-	for (unsigned i = 0; i < m->n_parts; i++) {
-		int r = write_pages(m, fd, m->parts[i].from, m->parts[i].to);
-		if (r < 0)
-			return r;
-	}
 	for (;;) {
 		off_t from = lseek(m->memfd, (off_t)at, SEEK_DATA);
 		if (from < 0)

@@ -6,36 +6,20 @@
 #include "base/err.h"
 #include "virtio/mem.h"
 
-#define MEMORY_PARTS_MAX 32
-
 struct memory {
 	struct guest_mem guest;
 	uint8_t *host; /* of all of it, back to back; NULL: none */
 	uint64_t len;
-	int memfd;     /* shared: what it consists of; else -1 */
-	bool restored; /* private, copied on write from a file of the caller */
-	/* But for these parts, which are pages of a file, private and copied on write; offsets in host. */
-	struct memory_part {
-		uint64_t from, to;
-	} parts[MEMORY_PARTS_MAX];
-	unsigned n_parts;
+	int memfd; /* shared: what it consists of; else -1 */
 };
 
 /* shared, restore_fd: see vm_config. 0 or -errno with e set; memory_done in either case. */
 int memory_init(struct memory *m, uint64_t bytes, bool shared, int restore_fd, struct err *e);
 void memory_done(struct memory *m);
 
-/*
- * Puts [offset, offset + len) of a file at gpa. Whole pages are mapped, not read, where file and guest agree on where pages
- * begin: machines with one kernel share what they do not change of it, and it costs nothing to load. The file must
- * only ever be replaced, never changed. Before the guest runs. 0, -EFAULT (not in memory), -ENODATA (the file ends
- * before), or -errno.
- */
-int memory_put_file(struct memory *m, uint64_t gpa, int fd, uint64_t offset, uint64_t len);
-
 /* Gives the pages that lie wholly in the range back to the host; a range that is not all in one region is ignored. */
 void memory_discard(struct memory *m, uint64_t gpa, uint64_t len);
-/* Bytes that the host has given it so far, without what is mapped from the kernel's file; of private memory, pages of the file that are in the host's cache count. */
+/* Bytes that the host has given it so far; of private memory, pages of the file that are in the host's cache count. */
 uint64_t memory_resident(const struct memory *m);
 /* Writes all of it to fd at its place, holes and zero pages left out, and sets the file's length. 0 or -errno. */
 int memory_write(const struct memory *m, int fd);

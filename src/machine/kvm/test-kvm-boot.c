@@ -70,7 +70,7 @@ static int load(const void *file, size_t len, struct elf_image *ret)
 	struct err e = {0};
 
 	assert_int_equal(io_write_full(fd, file, len), 0);
-	int r = elf_load(fd, &gm, MIB, PARAMS_MAPPED, NULL, NULL, ret, &e);
+	int r = elf_load(fd, &gm, MIB, PARAMS_MAPPED, ret, &e);
 	assert_int_equal(e.code, r);
 	assert_true((r < 0) == (e.msg[0] != '\0'));
 	return r;

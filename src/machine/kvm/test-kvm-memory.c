@@ -297,72 +297,6 @@ static void a_full_pipe_does_not_block(void **state)
 		put(p, "lost\n");
 }
 
-static void fill(uint8_t *p, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		p[i] = (uint8_t)(i * 7 + i / PAGE + 1);
-}
-
-static void a_files_pages_are_mapped_and_stay_the_files_own(void **state)
-{
-	const bool shared = *state != NULL;
-	enum { LEN = 5 * PAGE + 100 };
-	static uint8_t content[LEN], back[LEN];
-	struct memory m;
-	struct err e;
-	CLEANUP_CLOSE int fd = memfd_create("kernel", MFD_CLOEXEC);
-	CLEANUP_CLOSE int saved = memfd_create("saved", MFD_CLOEXEC);
-
-	fill(content, LEN);
-	assert_int_equal(io_write_full(fd, content, LEN), 0);
-	assert_int_equal(memory_init(&m, 64 * MIB, shared, -1, &e), 0);
-	assert_int_equal(memory_put_file(&m, MIB, fd, 0, LEN), 0);
-	assert_int_equal(m.n_parts, 1);
-	assert_memory_equal(m.host + MIB, content, LEN); /* the last page's part is read */
-	assert_int_equal(m.host[MIB + LEN], 0);
-	m.host[MIB + PAGE] ^= 0xff;
-	m.host[MIB + LEN - 1] ^= 0xff;
-	assert_int_equal(pread(fd, back, LEN, 0), LEN);
-	assert_memory_equal(back, content, LEN);
-
-	/* A snapshot has what the guest sees, whatever it lies in. */
-	assert_int_equal(memory_write(&m, saved), 0);
-	assert_int_equal(pread(saved, back, LEN, MIB), LEN);
-	assert_memory_equal(back, m.host + MIB, LEN);
-
-	/* Given back, it is not lost memory: it can be used again. */
-	memory_discard(&m, MIB, 4 * PAGE);
-	assert_int_equal(m.host[MIB + PAGE], content[PAGE]);
-	memset(m.host + MIB, 0x55, 4 * PAGE);
-	assert_int_equal(m.host[MIB + 3 * PAGE], 0x55);
-	memory_done(&m);
-}
-
-static void a_file_out_of_step_or_too_short_is_read_or_refused(void **state)
-{
-	const bool shared = *state != NULL;
-	enum { LEN = 3 * PAGE };
-	static uint8_t content[LEN];
-	struct memory m;
-	struct err e;
-	CLEANUP_CLOSE int fd = memfd_create("kernel", MFD_CLOEXEC);
-
-	fill(content, LEN);
-	assert_int_equal(io_write_full(fd, content, LEN), 0);
-	assert_int_equal(memory_init(&m, 64 * MIB, shared, -1, &e), 0);
-	assert_int_equal(memory_put_file(&m, MIB, fd, 1, LEN - 1), 0);
-	assert_int_equal(memory_put_file(&m, 2 * MIB + 16, fd, 0, LEN), 0);
-	assert_int_equal(m.n_parts, 0);
-	assert_memory_equal(m.host + MIB, content + 1, LEN - 1);
-	assert_memory_equal(m.host + 2 * MIB + 16, content, LEN);
-	assert_int_equal(memory_put_file(&m, MIB, fd, 0, LEN + 1), -ENODATA);
-	assert_int_equal(memory_put_file(&m, MIB, fd, PAGE, LEN), -ENODATA);
-	assert_int_equal(memory_put_file(&m, MIB, fd, INT64_MAX & ~(uint64_t)(PAGE - 1), LEN), -ENODATA);
-	assert_int_equal(memory_put_file(&m, 64 * MIB - PAGE, fd, 0, LEN), -EFAULT);
-	assert_int_equal(m.n_parts, 0);
-	memory_done(&m);
-}
-
 /* With memory of our own, and with memory to share. */
 #define BOTH(fn) \
 	{.name = #fn, .test_func = fn}, \
@@ -379,8 +313,6 @@ int main(void)
 		cmocka_unit_test(lines_are_distinct),
 		cmocka_unit_test(devices_are_found_by_address),
 		cmocka_unit_test(memory_is_where_the_map_says),
-		BOTH(a_files_pages_are_mapped_and_stay_the_files_own),
-		BOTH(a_file_out_of_step_or_too_short_is_read_or_refused),
 		BOTH(discarded_pages_are_gone),
 		BOTH(memory_is_saved_sparsely_and_mapped_back),
 		cmocka_unit_test(a_file_of_another_size_is_refused),

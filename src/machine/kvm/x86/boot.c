@@ -72,13 +72,13 @@ static int load_initrd(struct vm *vm, int fd, uint64_t kernel_end, struct params
 		return err_set(e, -ENOSPC, "guest initramfs: the machine has too little memory for it");
 	ret->gpa = (end - len) & ~(uint64_t)(VM_PAGE - 1);
 	ret->len = len;
-	int r = memory_put_file(&vm->mem, ret->gpa, fd, 0, len);
-	return r < 0 ? err_sys(e, r, "guest initramfs") : 0;
-}
-
-static int put_kernel(void *data, uint64_t gpa, int fd, uint64_t offset, uint64_t len)
-{
-	return memory_put_file(data, gpa, fd, offset, len);
+	void *dst = guest_mem_at(&vm->mem.guest, ret->gpa, len);
+	ssize_t n = dst ? io_pread_full(fd, dst, len, 0) : -EFAULT;
+	if (n < 0)
+		return err_sys(e, (int)n, "guest initramfs");
+	if ((uint64_t)n != len)
+		return err_set(e, -EIO, "guest initramfs: the file has been cut short");
+	return 0;
 }
 
 /* Interrupt lines that lead somewhere. */
@@ -97,7 +97,7 @@ int arch_load(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, 
 	struct elf_image kernel;
 	struct params_initrd initrd;
 
-	int r = elf_load(kernel_fd, mem, 1 << 20, PARAMS_MAPPED, put_kernel, &vm->mem, &kernel, e);
+	int r = elf_load(kernel_fd, mem, 1 << 20, PARAMS_MAPPED, &kernel, e);
 	if (r == 0)
 		r = load_initrd(vm, initrd_fd, kernel.end, &initrd, e);
 	if (r < 0)

@@ -31,49 +31,32 @@ static int read_header(int fd, Elf64_Ehdr *h, struct err *e)
 	return 0;
 }
 
-/* Where segments go. */
-struct target {
-	const struct guest_mem *mem;
-	uint64_t from, to;
-	elf_put_fn put;
-	void *data;
-};
-
-static int read_into(const struct guest_mem *mem, uint64_t gpa, int fd, uint64_t offset, uint64_t len)
-{
-	ssize_t n = io_pread_full(fd, guest_mem_at(mem, gpa, len), len, (off_t)offset);
-	return n < 0 ? (int)n : (uint64_t)n < len ? -ENODATA : 0;
-}
-
-static int load_segment(
-	int fd, const Elf64_Phdr *p, const struct target *t, struct elf_image *ret, struct err *e)
+static int load_segment(int fd, const Elf64_Phdr *p, const struct guest_mem *mem, uint64_t from, uint64_t to,
+	struct elf_image *ret, struct err *e)
 {
 	if (p->p_filesz > p->p_memsz || p->p_offset > INT64_MAX - p->p_filesz)
 		return refuse(e, "a segment is larger than itself");
 	if (p->p_memsz == 0)
 		return 0;
 	/* The subtraction cannot wrap where the addition could. */
-	if (p->p_paddr < t->from || p->p_paddr > t->to || p->p_memsz > t->to - p->p_paddr)
+	if (p->p_paddr < from || p->p_paddr > to || p->p_memsz > to - p->p_paddr)
 		return refuse(e, "a segment is outside of the memory for it");
-	if (!guest_mem_at(t->mem, p->p_paddr, p->p_memsz))
+	void *dst = guest_mem_at(mem, p->p_paddr, p->p_memsz);
+	if (!dst)
 		return err_set(e, -ENOEXEC, "guest kernel: the machine has too little memory for it");
-	int r = 0;
-	if (p->p_filesz)
-		r = t->put ? t->put(t->data, p->p_paddr, fd, p->p_offset, p->p_filesz)
-			   : read_into(t->mem, p->p_paddr, fd, p->p_offset, p->p_filesz);
-	if (r == -ENODATA)
+	ssize_t n = io_pread_full(fd, dst, p->p_filesz, (off_t)p->p_offset);
+	if (n < 0)
+		return err_sys(e, (int)n, "guest kernel");
+	if ((uint64_t)n != p->p_filesz)
 		return refuse(e, "the file has been cut short");
-	if (r < 0)
-		return err_sys(e, r, "guest kernel");
 	ret->start = MIN_OF(ret->start, p->p_paddr);
 	ret->end = MAX_OF(ret->end, p->p_paddr + p->p_memsz);
 	return 0;
 }
 
-int elf_load(int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, elf_put_fn put, void *data,
-	struct elf_image *ret, struct err *e)
+int elf_load(
+	int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, struct elf_image *ret, struct err *e)
 {
-	const struct target t = {mem, from, to, put, data};
 	Elf64_Ehdr h;
 	Elf64_Phdr p[SEGMENTS_MAX];
 	bool entry_loaded = false;
@@ -91,7 +74,7 @@ int elf_load(int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, el
 	for (unsigned i = 0; i < h.e_phnum; i++) {
 		if (p[i].p_type != PT_LOAD)
 			continue;
-		r = load_segment(fd, &p[i], &t, ret, e);
+		r = load_segment(fd, &p[i], mem, from, to, ret, e);
 		if (r < 0)
 			return r;
 		entry_loaded |= h.e_entry >= p[i].p_paddr && h.e_entry - p[i].p_paddr < p[i].p_filesz;

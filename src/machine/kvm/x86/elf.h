@@ -11,15 +11,12 @@ struct elf_image {
 	uint64_t start, end; /* physical, of everything loaded */
 };
 
-/* Puts [offset, offset + len) of the file at gpa, which is inside of memory. 0, -ENODATA (it ends before) or -errno. */
-typedef int (*elf_put_fn)(void *data, uint64_t gpa, int fd, uint64_t offset, uint64_t len);
-
 /*
- * Puts fd's segments into memory, by put (NULL: reads them). The file is not trusted: whatever is not wholly inside of [from, to), and of one
+ * Reads fd's segments into memory. The file is not trusted: whatever is not wholly inside of [from, to), and of one
  * region of memory, fails. What a segment has beyond its part of the file is left as it is: memory is fresh, and
  * zero. 0; -ENOEXEC for a file that is no such kernel, or -errno; with e set.
  */
-int elf_load(int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, elf_put_fn put, void *data,
-	struct elf_image *ret, struct err *e);
+int elf_load(int fd, const struct guest_mem *mem, uint64_t from, uint64_t to, struct elf_image *ret,
+	struct err *e);
 
 #endif

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		const struct guest_mem mem = {.n_regions = 2,
 			.regions = {{.gpa = 0, .len = LOW, .host = low},
 				{.gpa = HIGH_AT, .len = HIGH, .host = high}}};
-		int r = elf_load(fd, &mem, FROM, HIGH_AT + HIGH, NULL, NULL, &image, &e);
+		int r = elf_load(fd, &mem, FROM, HIGH_AT + HIGH, &image, &e);
 		if ((r < 0) != (e.code < 0) || r > 0)
 			__builtin_trap();
 		if (r == 0 && (image.start < FROM || image.end > HIGH_AT + HIGH ||
