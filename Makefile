@@ -68,4 +68,4 @@ fuzz: setup
 	@scripts/fuzz $(FUZZ_SECONDS)
 
 clean:
-	rm -rf build build-asan build-fuzz
+	rm -rf build build-asan build-fuzz build-arm64

@@ -273,8 +273,7 @@ static bool supervisor_gone(struct state *st, const char *id)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
 
-	if (state_prepare(st, &s, NULL,
-		    "SELECT 1 FROM boxes WHERE id=?1 AND state IN " BOX_LIVE_SQL, "s",
+	if (state_prepare(st, &s, NULL, "SELECT 1 FROM boxes WHERE id=?1 AND state IN " BOX_LIVE_SQL, "s",
 		    id) < 0 ||
 		state_step(st, s, NULL) <= 0)
 		return false;
@@ -327,8 +326,8 @@ static int list_run_dir(struct state *st, struct strv *ids, struct err *e)
 static int list_live_records(struct state *st, struct strv *ids, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
-	int r = state_prepare(st, &s, e,
-		"SELECT id FROM boxes WHERE state='removing' OR state IN " BOX_LIVE_SQL, "");
+	int r = state_prepare(
+		st, &s, e, "SELECT id FROM boxes WHERE state='removing' OR state IN " BOX_LIVE_SQL, "");
 	while (r >= 0 && (r = state_step(st, s, e)) > 0) {
 		if (strv_push(ids, (const char *)sqlite3_column_text(s, 0)) < 0)
 			return err_oom(e);

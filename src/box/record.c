@@ -8,7 +8,8 @@
 #include "schema.h"
 
 #define COLUMNS \
-	"id,name,image,image_id,manifest,disk,state,exit_code,error,accel,created,started,finished,config,machine"
+	"id,name,image,image_id,manifest,disk,state,exit_code,error,accel,created,started,finished,config," \
+	"machine"
 
 static const char *const state_names[] = {
 	[BOX_CREATED] = "created",
@@ -124,8 +125,7 @@ int box_list(struct state *st, bool all, struct box ***ret, size_t *ret_n, struc
 {
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
 	const char *sql = all ? "SELECT " COLUMNS " FROM boxes ORDER BY created DESC, id"
-			      : "SELECT " COLUMNS
-				" FROM boxes WHERE state IN " BOX_LIVE_SQL
+			      : "SELECT " COLUMNS " FROM boxes WHERE state IN " BOX_LIVE_SQL
 				" ORDER BY created DESC, id";
 	int r = state_prepare(st, &s, e, sql, "");
 	return r < 0 ? r : collect(st, s, ret, ret_n, e);
@@ -202,8 +202,7 @@ int box_set_starting(struct state *st, const char *id, struct err *e)
 	return r < 0 ? r : move(st, id, "starting", e);
 }
 
-int box_set_running(
-	struct state *st, const char *id, const char *accel, const char *machine, struct err *e)
+int box_set_running(struct state *st, const char *id, const char *accel, const char *machine, struct err *e)
 {
 	int r = state_exec(st, e,
 		"UPDATE boxes SET state='running', accel=?2, started=?3, finished=0, exit_code=0, machine=?4"
@@ -222,8 +221,8 @@ int box_set_paused(struct state *st, const char *id, bool paused, struct err *e)
 int box_set_stopping(struct state *st, const char *id, struct err *e)
 {
 	int r = state_exec(st, e,
-		"UPDATE boxes SET state='stopping' WHERE id=?1 AND state IN ('running','paused','stopping')", "s",
-		id);
+		"UPDATE boxes SET state='stopping' WHERE id=?1 AND state IN ('running','paused','stopping')",
+		"s", id);
 	return r < 0 ? r : move(st, id, "stopping", e);
 }
 

@@ -8,7 +8,7 @@
 /* Descriptors the supervisor is started with. */
 enum { SUPERVISOR_LOCK_FD = 3, SUPERVISOR_CLIENT_FD = 4 };
 
-#define RUN_CTL_SOCKET	 "ctl.sock"
+#define RUN_CTL_SOCKET "ctl.sock"
 /* A folder of its own: the monitor, which may be in the guest's hands, sees it and nothing else of run/ID. */
 #define RUN_VSOCK_DIR	 "vsock"
 #define RUN_VSOCK_SOCKET RUN_VSOCK_DIR "/vsock.sock"

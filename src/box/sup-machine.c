@@ -209,7 +209,8 @@ static void on_stats(void *data, int result, const struct machine_stats *m)
 		return;
 	for (unsigned i = 0; i < EXIT_N; i++)
 		exits += m->exits[i];
-	log_debug("machine: exits %llu (io %llu, mmio %llu, hlt %llu, interrupted %llu, other %llu), kicks %llu,"
+	log_debug("machine: exits %llu (io %llu, mmio %llu, hlt %llu, interrupted %llu, other %llu), kicks "
+		  "%llu,"
 		  " interrupts %llu, disk requests %llu",
 		(unsigned long long)exits, (unsigned long long)m->exits[EXIT_IO],
 		(unsigned long long)m->exits[EXIT_MMIO], (unsigned long long)m->exits[EXIT_HLT],
@@ -218,8 +219,8 @@ static void on_stats(void *data, int result, const struct machine_stats *m)
 		(unsigned long long)m->kicks, (unsigned long long)m->interrupts,
 		(unsigned long long)m->disk_requests);
 	log_debug("machine: set-up %.2f ms, of that KVM %.2f ms; %llu KiB resident, %llu KiB private",
-		(double)m->setup_ns / 1e6, (double)m->kvm_setup_ns / 1e6, (unsigned long long)m->resident >> 10,
-		(unsigned long long)m->private_bytes >> 10);
+		(double)m->setup_ns / 1e6, (double)m->kvm_setup_ns / 1e6,
+		(unsigned long long)m->resident >> 10, (unsigned long long)m->private_bytes >> 10);
 }
 
 void sup_first_output(struct supervisor *s)

@@ -243,9 +243,9 @@ static const struct {
 	int becomes;
 } repairs[] = {{BOX_CREATED, false, BOX_CREATED}, {BOX_CREATED, true, BOX_CREATED},
 	{BOX_STARTING, false, BOX_CREATED}, {BOX_STARTING, true, -1}, {BOX_RUNNING, false, BOX_EXITED},
-	{BOX_RUNNING, true, -1}, {BOX_PAUSED, false, BOX_EXITED}, {BOX_PAUSED, true, -1}, {BOX_STOPPING, false, BOX_EXITED}, {BOX_STOPPING, true, -1},
-	{BOX_EXITED, false, BOX_EXITED}, {BOX_EXITED, true, BOX_EXITED}, {BOX_REMOVING, false, -1},
-	{BOX_REMOVING, true, -1}};
+	{BOX_RUNNING, true, -1}, {BOX_PAUSED, false, BOX_EXITED}, {BOX_PAUSED, true, -1},
+	{BOX_STOPPING, false, BOX_EXITED}, {BOX_STOPPING, true, -1}, {BOX_EXITED, false, BOX_EXITED},
+	{BOX_EXITED, true, BOX_EXITED}, {BOX_REMOVING, false, -1}, {BOX_REMOVING, true, -1}};
 
 static void boxes_of_dead_owners_are_repaired_from_every_state(void **state)
 {

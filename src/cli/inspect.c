@@ -28,10 +28,10 @@ static json_t *labels_json(const struct strv *labels)
 static json_t *box_state_json(const struct box *b)
 {
 	return json_pack("{s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o}", "Status", box_state_name(b->state),
-		"Running", b->state >= BOX_RUNNING && b->state <= BOX_STOPPING, "Paused", b->state == BOX_PAUSED,
-		"OOMKilled", 0,
-		"ExitCode", b->exit_code, "Error", json_from_text(b->error ? b->error : ""), "StartedAt",
-		time_json(b->started_ns), "FinishedAt", time_json(b->finished_ns));
+		"Running", b->state >= BOX_RUNNING && b->state <= BOX_STOPPING, "Paused",
+		b->state == BOX_PAUSED, "OOMKilled", 0, "ExitCode", b->exit_code, "Error",
+		json_from_text(b->error ? b->error : ""), "StartedAt", time_json(b->started_ns), "FinishedAt",
+		time_json(b->finished_ns));
 }
 
 /* What holds the guest, and what holds that. null until it has run: it is only known then. */

@@ -102,7 +102,8 @@ static int check_accel(
 	int r = accel_choose(wanted, info, got, e);
 	if (r < 0)
 		return r;
-	CLEANUP_FREE char *program = *got == ACCEL_KVM ? box_find_asset("a3s-box-vmm", e) : machine_qemu_path(e);
+	CLEANUP_FREE char *program =
+		*got == ACCEL_KVM ? box_find_asset("a3s-box-vmm", e) : machine_qemu_path(e);
 	return program ? 0 : e->code;
 }
 

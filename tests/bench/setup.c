@@ -132,9 +132,10 @@ int main(int argc, char **argv)
 	io_remove_tree_at(AT_FDCWD, dir);
 	if (failed)
 		return 1;
-	printf("monitor, exec to first entry: %.2f ms; of that KVM's own calls: %.2f ms; beyond them: %.2f ms (goal: at most"
+	printf("monitor, exec to first entry: %.2f ms; of that KVM's own calls: %.2f ms; beyond them: %.2f "
+	       "ms (goal: at most"
 	       " 10); private memory then: %llu KiB; medians of %zu\n",
-		median(setup, rounds), median(kvm, rounds), median(rest, rounds), (unsigned long long)r.private_kib,
-		rounds);
+		median(setup, rounds), median(kvm, rounds), median(rest, rounds),
+		(unsigned long long)r.private_kib, rounds);
 	return 0;
 }

@@ -79,8 +79,8 @@ int memory_init(struct memory *m, uint64_t bytes, bool shared, int restore_fd, s
 	const bool restored = restore_fd >= 0;
 	uint8_t *host = map_aligned(bytes, restored ? restore_fd : m->memfd,
 		restored ? MAP_PRIVATE
-		: shared    ? MAP_SHARED
-			    : MAP_PRIVATE | MAP_ANONYMOUS);
+		: shared ? MAP_SHARED
+			 : MAP_PRIVATE | MAP_ANONYMOUS);
 	if (host == MAP_FAILED)
 		return err_sys(e, -errno, "guest memory of %llu MiB", (unsigned long long)(bytes >> 20));
 	m->host = host;

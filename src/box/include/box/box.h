@@ -42,15 +42,7 @@
 #define BOX_ID_SHORT_LEN 12
 #define BOX_NAME_MAX	 64
 
-enum box_state {
-	BOX_CREATED,
-	BOX_STARTING,
-	BOX_RUNNING,
-	BOX_PAUSED,
-	BOX_STOPPING,
-	BOX_EXITED,
-	BOX_REMOVING
-};
+enum box_state { BOX_CREATED, BOX_STARTING, BOX_RUNNING, BOX_PAUSED, BOX_STOPPING, BOX_EXITED, BOX_REMOVING };
 
 const char *box_state_name(enum box_state s);
 
@@ -144,8 +136,7 @@ int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err
 
 /* Record changes for the lock's holder. */
 int box_set_starting(struct state *st, const char *id, struct err *e);
-int box_set_running(
-	struct state *st, const char *id, const char *accel, const char *machine, struct err *e);
+int box_set_running(struct state *st, const char *id, const char *accel, const char *machine, struct err *e);
 /* From running to paused, or back. */
 int box_set_paused(struct state *st, const char *id, bool paused, struct err *e);
 int box_set_stopping(struct state *st, const char *id, struct err *e);

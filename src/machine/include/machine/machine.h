@@ -30,7 +30,8 @@ struct machine_disk {
 };
 
 struct machine_config {
-	const char *name;   /* shown in the host's list of processes where the backend has nothing else to show */
+	const char
+		*name; /* shown in the host's list of processes where the backend has nothing else to show */
 	const char *kernel; /* vmlinux */
 	const char *initrd;
 	const char *monitor;			      /* a3s-box-vmm; only ACCEL_KVM */

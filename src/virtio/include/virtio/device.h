@@ -78,14 +78,16 @@ struct virtio_device {
 	uint32_t id;	   /* enum virtio_id */
 	uint64_t features; /* offered */
 	unsigned n_queues; /* of which a transport may serve only the first ones */
-	uint16_t queue_size; /* largest queue that is offered, a power of 2; 0: VQ_SIZE_MAX. Not of vhost-user. */
+	uint16_t
+		queue_size; /* largest queue that is offered, a power of 2; 0: VQ_SIZE_MAX. Not of vhost-user. */
 	bool own_threads;
 	bool early_config; /* configuration may be written before the features are settled (5.3.5.1) */
 	struct vq vqs[VIRTIO_QUEUES_MAX];
 
 	/* Set by the transport. */
-	uint64_t negotiated;		 /* features, valid while a queue runs */
-	int kick_fds[VIRTIO_QUEUES_MAX]; /* own_threads: eventfds that the driver's notifications come on; borrowed */
+	uint64_t negotiated; /* features, valid while a queue runs */
+	int kick_fds
+		[VIRTIO_QUEUES_MAX]; /* own_threads: eventfds that the driver's notifications come on; borrowed */
 	const struct virtio_transport_ops *transport_ops; /* NULL: not attached */
 	void *transport;
 };
