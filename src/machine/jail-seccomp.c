@@ -161,6 +161,8 @@ static const struct rule rules[] = {
 	KVM("time stands still in a pause", L, KVM_GET_CLOCK),
 	KVM("time goes on after a pause", L, KVM_SET_CLOCK),
 	KVM("the guest's watchdogs forgive a pause", L, KVM_KVMCLOCK_CTRL),
+	KVM("the guest's TSC stands still in a pause", L, KVM_GET_DEVICE_ATTR),
+	KVM("the guest's TSC goes on after a pause", L, KVM_SET_DEVICE_ATTR),
 #endif
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which accelerator a machine gets: our own monitor on KVM, QEMU on KVM, or QEMU's emulation (TCG). KVM is measured, not assumed: some hosts offer a /dev/kvm that creates VMs
- * and vCPUs and then runs a kernel a thousand times too slowly.
+ * Which accelerator a machine gets: our own monitor on KVM, QEMU on KVM, or QEMU's emulation (TCG). KVM is measured, not
+ * assumed: some hosts offer a /dev/kvm that creates VMs and vCPUs and then runs a kernel a thousand times too slowly.
  */
 #ifndef MACHINE_ACCEL_H
 #define MACHINE_ACCEL_H
