@@ -211,12 +211,14 @@ static void on_calls(void *data, int fd, uint32_t events)
 
 	if (read(fd, &count, sizeof(count)) != sizeof(count))
 		return;
+	/* Those of now: callers that call again at once must not keep the loop from everything else. */
 	pthread_mutex_lock(&l->call_lock);
-	while (l->calls) {
-		struct call *c = l->calls;
-		l->calls = c->next;
-		if (!l->calls)
-			l->calls_end = &l->calls;
+	struct call *next = l->calls;
+	l->calls = NULL;
+	l->calls_end = &l->calls;
+	while (next) {
+		struct call *c = next;
+		next = c->next;
 		pthread_mutex_unlock(&l->call_lock);
 		c->fn(c->data);
 		pthread_mutex_lock(&l->call_lock);

@@ -45,7 +45,7 @@ int box_try_lock(struct state *st, const char *id, int *ret_lock_fd, struct err 
 			continue;
 		if (dir < 0)
 			return dir;
-		CLEANUP_CLOSE int fd = openat(dir, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		CLEANUP_CLOSE int fd = openat(dir, "lock", O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (fd < 0 && errno == ENOENT)
 			continue;
 		if (fd < 0)

@@ -207,8 +207,9 @@ static void resume_to_stop(struct supervisor *s)
 	if (!s->paused)
 		return;
 	s->paused = false;
-	if (machine_resume(s->machine, on_resumed_to_stop, s) < 0)
-		on_resumed_to_stop(s, -EIO);
+	int r = machine_resume(s->machine, on_resumed_to_stop, s);
+	if (r < 0 && r != -EBUSY) /* busy: an UNPAUSE is under way, and does the same */
+		on_resumed_to_stop(s, r);
 }
 
 void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns)

@@ -34,6 +34,8 @@ struct kvm_machine {
 	struct loop_source *control_io;
 	uint32_t seq;
 	struct pending pending[VMM_OPS];
+	bool answering; /* a caller's function runs, which may free the machine: then only marked */
+	bool freed;
 	bool ready;
 	struct machine_status status;
 };
@@ -43,55 +45,73 @@ static struct kvm_machine *of(struct machine *m)
 	return (struct kvm_machine *)(void *)m;
 }
 
-static void answer(struct kvm_machine *k, enum vmm_op op, int result, struct machine_stats *stats)
+/* Calls back who asked. False: the machine was freed by that. */
+static bool answer(struct kvm_machine *k, enum vmm_op op, int result, struct machine_stats *stats)
 {
 	struct pending p = k->pending[op];
+	bool outermost = !k->answering;
 
 	k->pending[op] = (struct pending){0};
+	k->answering = true;
 	if (p.stats) {
 		int r = result == 0 ? machine_process_stats(&k->m, stats) : result;
 		p.stats(p.data, r, r == 0 ? stats : NULL);
 	} else if (p.done) {
 		p.done(p.data, result);
 	}
+	bool freed = k->freed;
+	if (outermost) {
+		k->answering = false;
+		if (freed)
+			free(k);
+	}
+	return !freed;
 }
 
-static void on_reply(struct kvm_machine *k, struct vmm_reply *r)
+/* False: the machine was freed. */
+static bool on_reply(struct kvm_machine *k, struct vmm_reply *r)
 {
 	if (r->op == VMM_READY && !k->ready) {
 		/* What we applied before it ran counts as well. */
 		jail_merge(&k->status, &r->status);
 		k->ready = true;
 	} else if (r->op > VMM_READY && r->op < VMM_OPS && r->seq && r->seq == k->pending[r->op].seq) {
-		answer(k, (enum vmm_op)r->op, r->result > 0 ? -EPROTO : r->result, &r->stats);
+		return answer(k, (enum vmm_op)r->op, r->result > 0 ? -EPROTO : r->result, &r->stats);
 	}
+	return true;
 }
 
-/* Takes what has arrived; a datagram of another size ends the connection. False: nothing more will come. */
-static bool take_replies(struct kvm_machine *k)
+/*
+ * Takes what has arrived; a datagram of another size ends the connection. 0; -EPIPE: nothing more will come;
+ * -ESRCH: the machine was freed.
+ */
+static int take_replies(struct kvm_machine *k)
 {
 	struct vmm_reply r;
 
 	for (unsigned i = 0; i < VMM_OPS; i++) {
 		ssize_t n = recv(k->control, &r, sizeof(r), MSG_DONTWAIT | MSG_TRUNC);
 		if (n < 0)
-			return errno == EAGAIN || errno == EINTR;
+			return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
 		if (n != (ssize_t)sizeof(r))
-			return false;
-		on_reply(k, &r);
+			return -EPIPE;
+		if (!on_reply(k, &r))
+			return -ESRCH;
 	}
-	return true;
+	return 0;
 }
 
 static void on_control(void *data, int fd, uint32_t events)
 {
 	struct kvm_machine *k = data;
 
-	if (take_replies(k))
+	if (take_replies(k) != -EPIPE)
 		return;
 	loop_source_free(TAKE_PTR(k->control_io));
-	for (unsigned op = 0; op < VMM_OPS; op++)
-		answer(k, op, -ESRCH, NULL);
+	for (unsigned op = 0; op < VMM_OPS; op++) {
+		if (!answer(k, op, -ESRCH, NULL))
+			return;
+	}
 }
 
 static int request(
@@ -153,9 +173,9 @@ static bool kvm_status(struct machine *m, struct machine_status *ret)
 {
 	struct kvm_machine *k = of(m);
 
-	/* It was sent before the guest ran, but the loop may have looked at the guest first. */
-	if (!k->ready && k->control_io)
-		take_replies(k);
+	/* It was sent before the guest ran, but the loop may have looked at the guest first. Nothing is asked before. */
+	if (!k->ready && k->control_io && take_replies(k) == -ESRCH)
+		return false;
 	*ret = k->status;
 	return k->ready;
 }
@@ -164,9 +184,12 @@ static void kvm_free(struct machine *m)
 {
 	struct kvm_machine *k = of(m);
 
-	loop_source_free(k->control_io);
+	loop_source_free(TAKE_PTR(k->control_io));
 	close_fd(&k->control);
-	free(k);
+	if (k->answering)
+		k->freed = true;
+	else
+		free(k);
 }
 
 /* ---- start ---- */
@@ -182,8 +205,7 @@ struct launch {
 static void launch_done(struct launch *l)
 {
 	for (size_t i = 0; i < ARRAY_LEN(l->fds_open); i++) {
-		if (l->fds_open[i] > 0)
-			close(l->fds_open[i]);
+		close_fd(&l->fds_open[i]);
 	}
 }
 
@@ -285,6 +307,8 @@ static int kvm_start(struct loop *loop, const struct machine_config *c, struct m
 	int pair[2];
 	CLEANUP_CLOSE int theirs = -1;
 	CLEANUP(launch_done) struct launch l = {0};
+	for (size_t i = 0; i < ARRAY_LEN(l.fds_open); i++)
+		l.fds_open[i] = -1;
 
 	int r = open_files(&l, c, e);
 	if (r < 0)

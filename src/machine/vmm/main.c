@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -27,9 +28,6 @@
 enum {
 	DESCRIPTORS_MAX = 4096, /* the vsock device's connections, above all */
 };
-/* No file of ours grows beyond this, disks included: the guest cannot make one that the host's file system refuses. */
-#define FILE_BYTES_MAX (1ull << 44)
-
 /* Each parameter's reason is in kernel/BOOT.md. */
 static const char cmdline[] = "quiet reboot=t tsc=reliable console=hvc0 8250.nr_uarts=0 dummy.numdummies=0"
 			      " rcupdate.rcu_expedited=1 swiotlb=noforce";
@@ -132,7 +130,14 @@ static int open_all(struct vmm *v, struct err *e)
 
 static int confine(struct vmm *v, struct err *e)
 {
-	const struct jail_config c = {.file_bytes_max = FILE_BYTES_MAX, .descriptors_max = DESCRIPTORS_MAX};
+	struct jail_config c = {.file_bytes_max = v->o.mem_bytes, .descriptors_max = DESCRIPTORS_MAX};
+	struct stat st;
+
+	/* The largest file that we write: a disk, none of which grows, or the memory of a saved machine. */
+	for (unsigned i = 0; i < v->o.n_disks; i++) {
+		if (fstat(VMM_FD_DISKS + (int)i, &st) == 0 && (uint64_t)st.st_size > c.file_bytes_max)
+			c.file_bytes_max = (uint64_t)st.st_size;
+	}
 
 	jail_enter(&c, &v->status);
 	int r = jail_filters_prepare(&v->status);
@@ -151,6 +156,10 @@ static int fill(struct vmm *v, struct err *e)
 		r = vm_load(v->vm, VMM_FD_KERNEL, VMM_FD_INITRD, v->o.serial ? cmdline_serial : cmdline, e);
 	close(VMM_FD_KERNEL);
 	close(VMM_FD_INITRD);
+	if (v->o.restore) {
+		close(VMM_FD_DISKS + (int)v->o.n_disks);
+		close(VMM_FD_DISKS + (int)v->o.n_disks + 1);
+	}
 	return r;
 }
 
@@ -197,6 +206,7 @@ int main(int argc, char **argv)
 		_exit(1); /* there is nothing to take apart that the kernel does not, and the jail would be in the way */
 	}
 	r = loop_run(v.loop);
+	loop_source_free(v.control_io); /* nothing is answered any more: what it would be about goes now */
 	vm_stop(v.vm);
 	vmm_drain(&v);
 	_exit(r != 0);

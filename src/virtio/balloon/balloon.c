@@ -131,18 +131,26 @@ static bool give(struct balloon_dev *b, const struct guest_mem *mem, uint64_t gp
 	return true;
 }
 
-static int compare_pfns(const void *a, const void *b)
+/*
+ * By insertion: a driver's lists are nearly in order, and a batch is short. Not by qsort, which asks the kernel how much
+ * memory there is: the monitor's filter on system calls forbids it.
+ */
+static void sort_pfns(uint32_t *v, size_t n)
 {
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return (x > y) - (x < y);
+	for (size_t i = 1; i < n; i++) {
+		uint32_t x = v[i];
+		size_t at = i;
+		for (; at > 0 && v[at - 1] > x; at--)
+			v[at] = v[at - 1];
+		v[at] = x;
+	}
 }
 
 static void give_batch(struct balloon_dev *b, const struct guest_mem *mem, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		b->batch[i] = le32toh(b->batch[i]);
-	qsort(b->batch, n, sizeof(b->batch[0]), compare_pfns);
+	sort_pfns(b->batch, n);
 	for (size_t i = 0; i < n; i++) {
 		if (i == 0 || b->batch[i] != b->batch[i - 1])
 			give(b, mem, (uint64_t)b->batch[i] << PFN_SHIFT, PAGE);

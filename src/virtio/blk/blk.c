@@ -122,7 +122,8 @@ bool blk_serve(struct blk_queue *bq, unsigned limit)
 	if (!vq_usable(q))
 		return false;
 	vq_disable_notify(q);
-	for (unsigned n = 0; n < limit;) {
+	/* Whoever waits for the queue waits for one request, not for the rest of a batch. */
+	for (unsigned n = 0; n < limit && !(n && state_of(bq) == BLK_QUEUE_STOPPING);) {
 		int r = vq_pop(q, &bq->chain);
 		if (r == 0) {
 			blk_tell(bq);

@@ -27,6 +27,10 @@ enum { BLK_QUEUE_SIZE = 256, BLK_SEG_MAX = BLK_QUEUE_SIZE - 2 };
  * to be written, one request of them is bounded to what keeps its queue busy for some ms.
  */
 enum {
+	BLK_DATA_MAX =
+		64
+		<< 20, /* of one request, so that none holds its queue for long; drivers ask for 1 MiB or so */
+	BLK_COST = 1 << 20, /* bytes that a flush, or one range to discard, counts for */
 	BLK_DISCARD_SECTORS_MAX = 1 << 22,
 	BLK_DISCARD_SEGS_MAX = 16,
 	BLK_ZEROES_SECTORS_MAX = 1 << 16,

@@ -76,7 +76,7 @@ static enum blk_status do_read(struct blk_dev *b, uint64_t sector, struct span *
 {
 	uint64_t total = data->len;
 
-	if (!on_disk(b, sector, total))
+	if (total > BLK_DATA_MAX || !on_disk(b, sector, total))
 		return BLK_S_IOERR;
 	off_t at = (off_t)(sector * BLK_SECTOR);
 	while (data->n) {
@@ -102,7 +102,7 @@ static enum blk_status do_write(struct blk_queue *bq, uint64_t sector, struct sp
 
 	if (bq->writethrough)
 		blk_tell(bq);
-	if (b->conf.read_only || !on_disk(b, sector, total))
+	if (b->conf.read_only || total > BLK_DATA_MAX || !on_disk(b, sector, total))
 		return BLK_S_IOERR;
 	off_t at = (off_t)(sector * BLK_SECTOR);
 	while (data->n) {
@@ -241,6 +241,8 @@ static enum blk_status do_ranges(struct blk_queue *bq, const struct span *data, 
 			return st;
 	}
 	for (unsigned i = 0; i < n; i++) {
+		/* Not in the chain's length, and work all the same (see bytes). */
+		bq->bytes += discard ? BLK_COST : (uint64_t)segs[i].n_sectors * BLK_SECTOR;
 		int r = do_segment(b, &segs[i], discard);
 		if (r < 0)
 			return status_of(r);
@@ -270,6 +272,7 @@ static enum blk_status execute(
 		return do_write(bq, le64toh(h->sector), out);
 	case BLK_T_FLUSH:
 		blk_tell(bq);
+		bq->bytes += BLK_COST;
 		return do_flush(bq);
 	case BLK_T_GET_ID:
 		if (in->len != BLK_ID_LEN)
