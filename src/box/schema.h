@@ -2,7 +2,7 @@
 #ifndef BOX_SCHEMA_H
 #define BOX_SCHEMA_H
 
-/* Times are ns since the epoch; config is JSON (config.c), and so is machine (supervisor.c). */
+/* Times are ns since the epoch; config is JSON (config.c), and so is machine (sup-machine.c). */
 /* States in which somebody owns the box: box_is_live. */
 #define BOX_LIVE_SQL "('starting','running','paused','stopping')"
 

@@ -163,6 +163,7 @@ static void on_paused(void *data, int result)
 	struct sup_client *c = TAKE_PTR(s->pausing);
 	struct err e = {0};
 
+	s->pause_pending = false;
 	if (s->stopping && result == 0) { /* a stop came in between, and needs a guest that runs */
 		if (s->pause_wanted)
 			machine_resume(s->machine, on_resumed_to_stop, s);
@@ -171,6 +172,8 @@ static void on_paused(void *data, int result)
 		result = box_set_paused(s->st, s->box->id, s->pause_wanted, &e);
 		if (result == 0)
 			s->paused = s->pause_wanted;
+		else if (s->pause_wanted) /* what the record does not say must not be */
+			machine_resume(s->machine, on_resumed_to_stop, s);
 	} else {
 		err_sys(&e, result, "cannot %s the machine", s->pause_wanted ? "pause" : "resume");
 	}
@@ -186,7 +189,7 @@ void sup_pause(struct supervisor *s, struct sup_client *c, bool pause)
 		why = s->phase < SUP_RUNNING ? "the workload has not started yet" : "the workload has ended";
 	else if (s->stopping)
 		why = "the box is stopping";
-	else if (s->pausing)
+	else if (s->pause_pending)
 		why = "it is being paused or unpaused already";
 	else if (pause == s->paused)
 		why = pause ? "it is paused already" : "it is not paused";
@@ -194,6 +197,7 @@ void sup_pause(struct supervisor *s, struct sup_client *c, bool pause)
 		sup_client_reply(c, -EALREADY, why);
 		return;
 	}
+	s->pause_pending = true;
 	s->pausing = c;
 	s->pause_wanted = pause;
 	int r = (pause ? machine_pause : machine_resume)(s->machine, on_paused, s);
@@ -207,8 +211,10 @@ static void resume_to_stop(struct supervisor *s)
 	if (!s->paused)
 		return;
 	s->paused = false;
+	if (s->pause_pending)
+		return; /* an UNPAUSE, which does the same */
 	int r = machine_resume(s->machine, on_resumed_to_stop, s);
-	if (r < 0 && r != -EBUSY) /* busy: an UNPAUSE is under way, and does the same */
+	if (r < 0)
 		on_resumed_to_stop(s, r);
 }
 

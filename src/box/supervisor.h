@@ -81,7 +81,8 @@ struct supervisor {
 	bool stopping, killed; /* a stop was asked for; SIGKILL was sent */
 	bool paused;	       /* the machine stands still */
 	bool had_output;
-	struct sup_client *pausing; /* waits for the machine's answer to its PAUSE or UNPAUSE */
+	bool pause_pending;	    /* the machine has not answered a PAUSE or UNPAUSE yet */
+	struct sup_client *pausing; /* who asked; NULL once it went away */
 	bool pause_wanted;	    /* which of the two */
 	int exit_code;
 	char *fail_text;       /* why the start failed */

@@ -102,6 +102,8 @@ static int gather(struct app *a, json_t *j, struct err *e)
 	json_object_set_new(j, "HardwareIsolation", json_boolean(accel_isolates(accel)));
 	json_object_set_new(j, "KVM", json_string(info.kvm_reason));
 	json_object_set_new(j, "Network", json_string("loopback only (networks are not built yet)"));
+	json_object_set_new(j, "Backend", json_string(accel_backend(accel)));
+	add_path(j, "Monitor", box_find_asset("a3s-box-vmm", &missing), &missing);
 	add_path(j, "QEMU", machine_qemu_path(&missing), &missing);
 	add_path(j, "GuestKernel", box_find_asset("vmlinux", &missing), &missing);
 	add_path(j, "GuestInit", box_find_asset("initramfs.cpio", &missing), &missing);

@@ -29,6 +29,7 @@ enum {
 	COUNTER_AT = 0x200000,
 	STEPS = 200000,	   /* about 0.3 ms natively */
 	BUDGET_US = 20000, /* the guest is interrupted after this */
+	TRIES = 6,
 	SLOWDOWN_MAX = 20, /* hardware virtualization stays below 2 even on a loaded host */
 	TSC_MEASURE_NS = 25000000,
 };
@@ -151,10 +152,14 @@ static void measure(int vm, int kvm, struct kvm_probe_result *ret)
 		return;
 	}
 
-	uint64_t native = native_ns(),
-		 guest = run_guest(vcpu, run, mem); /* the first run pays for page faults */
-	if (guest && guest / native >= 2)
-		guest = run_guest(vcpu, run, mem);
+	uint64_t native = native_ns(), guest = UINT64_MAX;
+	/* The first run pays for page faults, and a loaded host for whatever else runs: the best of a few says it. */
+	for (int i = 0; i < TRIES && (i < 1 || guest / native >= 2); i++) {
+		uint64_t ns = run_guest(vcpu, run, mem);
+		guest = ns ? MIN_OF(guest, ns) : 0;
+		if (guest == 0)
+			break;
+	}
 	if (guest == 0)
 		snprintf(ret->reason, sizeof(ret->reason), "/dev/kvm: the probe guest could not run");
 	else if (guest == UINT64_MAX)

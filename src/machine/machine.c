@@ -98,7 +98,7 @@ int machine_process_stats(const struct machine *m, struct machine_stats *ret)
 	int r = io_read_file_at(AT_FDCWD, path, 256, &text, NULL);
 	if (r < 0)
 		return r;
-	/* size resident shared …, in pages; shared is what has a file behind it, guest memory included */
+	/* size resident shared …, in pages; shared is what has a file behind it, memory in a memfd included */
 	strtoull(text, &at, 10);
 	uint64_t resident = strtoull(at, &at, 10), shared = strtoull(at, &at, 10);
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);

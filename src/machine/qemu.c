@@ -310,7 +310,10 @@ static bool qemu_status(struct machine *m, struct machine_status *ret)
 	return true;
 }
 
-/* The whole process stands still: processors, devices and clock. The vsock device in ours just sees no more requests. */
+/*
+ * The whole process stands still, processors and devices; the vsock device in ours just sees no more requests. The clock
+ * goes on, unlike with our own monitor: the guest finds that time has passed.
+ */
 static int qemu_pause(struct machine *m, bool pause, machine_done_fn fn, void *data)
 {
 	fn(data, kill(m->pid, pause ? SIGSTOP : SIGCONT) < 0 ? -errno : 0);

@@ -273,8 +273,12 @@ class Pause(BoxTest):
         self.assertEqual((state["Status"], state["Running"], state["Paused"]), ("paused", True, True))
         (row,) = table(self.home.ok("ps").text)
         self.assertRegex(row["STATUS"], r"^Up .* \(Paused\)$")
-        time.sleep(0.5)  # what was under way when it stopped
         before = self.lines(box)
+        for _ in range(20):  # what was under way when it stopped
+            time.sleep(0.5)
+            before, last = self.lines(box), before
+            if before == last:
+                break
         time.sleep(1.5)
         self.assertEqual(self.lines(box), before)
         result = self.home.run("exec", "p", "true")

@@ -35,7 +35,7 @@ struct vm_config {
 
 /* Virtual machine, interrupt controllers, memory, processors (no threads yet). 0 or -errno with e set. */
 int vm_new(const struct vm_config *c, struct vm **ret, struct err *e);
-/* No thread may run any more (vm_stop). NULL allowed. Devices are the caller's, and are freed after it. */
+/* No thread may run any more (vm_stop). NULL allowed. Devices are the caller's. */
 void vm_free(struct vm *vm);
 DEFINE_CLEANUP(struct vm *, vm_free)
 

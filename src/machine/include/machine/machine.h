@@ -92,8 +92,11 @@ bool machine_status(struct machine *m, struct machine_status *ret);
 
 /* ---- answered from the loop, or before they return; result 0 or -errno. One request of each kind at a time, else -EBUSY ---- */
 
-typedef void (*machine_done_fn)(void *data, int result);
-/* Stops every processor of the guest; its devices finish what they have. Time does not go on for the guest. */
+typedef void (*machine_done_fn)(void *data, int result); /* may free the machine */
+/*
+ * Stops every processor of the guest; its devices finish what they have. With the kvm backend time does not go on for the
+ * guest, with QEMU it does.
+ */
 int machine_pause(struct machine *m, machine_done_fn fn, void *data);
 int machine_resume(struct machine *m, machine_done_fn fn, void *data);
 
