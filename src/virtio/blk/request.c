@@ -109,11 +109,17 @@ static enum blk_status do_write(struct blk_queue *bq, uint64_t sector, struct sp
 		ssize_t n = pwritev2(b->conf.fd, data->iov, (int)data->n, at, flags);
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EOPNOTSUPP && flags) {
+			flags = 0; /* an emulated kernel does not know it */
+			continue;
+		}
 		if (n <= 0)
 			return BLK_S_IOERR;
 		at += n;
 		span_skip(data, (size_t)n);
 	}
+	if (bq->writethrough && !flags && fdatasync(b->conf.fd) < 0)
+		return BLK_S_IOERR;
 	blk_count(&b->stats.write_bytes, total);
 	return BLK_S_OK;
 }
