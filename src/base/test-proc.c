@@ -20,6 +20,13 @@
 enum { LIMIT_MS = 60000 };
 
 /* Runs `sh -c script` with fds, of which `out` is its standard output. Returns what it printed. */
+/* A skip says why. */
+#define SKIP(why) \
+	do { \
+		print_message(why "\n"); \
+		skip(); \
+	} while (0)
+
 static const char *output_of(const char *script, const struct proc_fd *fds, size_t n, bool new_session)
 {
 	static char text[4096];
@@ -397,7 +404,7 @@ static void in_new_namespaces_a_child_is_alone(void **state)
 	struct proc_confine c = {.namespaces = SPACES, .capabilities = true, .landlock_fd = -1};
 
 	if (!namespaces_possible())
-		skip();
+		SKIP("this host permits no namespaces");
 	assert_string_equal(
 		confined_output("echo $$ $PPID; id -u; id -g; cat <&9; grep -c : /proc/self/net/dev;"
 				"grep -E '^(CapEff|NoNewPrivs)' /proc/self/status | grep -c -v '\t0*$'",
@@ -413,7 +420,7 @@ static void a_child_without_capabilities_can_get_none(void **state)
 			     "unshare -U true 2>/dev/null || echo no more";
 
 	if (!namespaces_possible())
-		skip();
+		SKIP("this host permits no namespaces");
 	assert_string_equal(confined_output(script, &c), "no more\n");
 	/*
 	 * Root stays root outside of a user namespace, and so gets nothing by exec only if it cannot get

@@ -185,10 +185,17 @@ static void all_peaceful(void)
 	}
 }
 
+/* A skip says why. */
+#define SKIP(why) \
+	do { \
+		print_message(why "\n"); \
+		skip(); \
+	} while (0)
+
 static void in_jail_the_monitors_work_goes_on_and_nothing_else(void **state)
 {
 	if (!namespaces_possible())
-		skip();
+		SKIP("this host permits no namespaces");
 	as_every_user(all_peaceful);
 }
 
@@ -206,7 +213,7 @@ static void all_deadly(void)
 static void a_call_that_a_role_has_no_use_for_ends_the_process_recognisably(void **state)
 {
 	if (SANITIZED)
-		skip();
+		SKIP("a sanitizer's runtime asks for what no monitor may");
 	as_every_user(all_deadly);
 }
 
@@ -286,7 +293,7 @@ static void beyond_the_limit(void)
 static void a_reached_limit_is_named(void **state)
 {
 	if (SANITIZED || !namespaces_possible()) /* a sanitizer's own threads forbid unshare(2) */
-		skip();
+		SKIP("a sanitizer's threads, or this host, forbid namespaces");
 	as_every_user(beyond_the_limit);
 }
 
@@ -371,7 +378,7 @@ static void qemu_sockets(void)
 static void qemu_makes_no_sockets(void **state)
 {
 	if (SANITIZED) /* the runtime wants /proc before all, and complains */
-		skip();
+		SKIP("a sanitizer's runtime wants /proc before all");
 	as_every_user(qemu_sockets);
 }
 
@@ -412,7 +419,7 @@ static bool landlock_possible(void)
 static void qemu_reaches_its_files_and_no_other(void **state)
 {
 	if (!namespaces_possible() || !landlock_possible())
-		skip();
+		SKIP("this host permits no namespaces, or has no Landlock");
 	as_every_user(qemu_files);
 }
 
@@ -430,7 +437,7 @@ static void qemu_without_namespaces(void)
 static void qemu_is_kept_to_its_files_without_namespaces_too(void **state)
 {
 	if (!landlock_possible())
-		skip();
+		SKIP("this kernel has no Landlock");
 	as_every_user(qemu_without_namespaces);
 }
 
@@ -440,7 +447,7 @@ static void roots_machine_with_files_of_others_still_starts(void **state)
 	struct machine_status s;
 
 	if (geteuid() != 0 || !namespaces_possible() || !landlock_possible())
-		skip();
+		SKIP("needs root, namespaces and Landlock");
 	prepare_files();
 	assert_int_equal(chown(scratch, NOBODY, NOBODY), 0);
 	const char *got =
