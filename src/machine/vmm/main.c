@@ -29,11 +29,9 @@ enum {
 	DESCRIPTORS_MAX = 4096, /* the vsock device's connections, above all */
 };
 /* Each parameter's reason is in kernel/BOOT.md. */
-static const char cmdline[] = "quiet reboot=t tsc=reliable console=hvc0 8250.nr_uarts=0 dummy.numdummies=0"
-			      " rcupdate.rcu_expedited=1 swiotlb=noforce";
-static const char cmdline_serial[] =
-	"reboot=t tsc=reliable earlyprintk=ttyS0 console=ttyS0 dummy.numdummies=0"
-	" rcupdate.rcu_expedited=1 swiotlb=noforce";
+#define CMDLINE "reboot=t tsc=reliable dummy.numdummies=0 rcupdate.rcu_expedited=1 swiotlb=noforce"
+static const char cmdline[] = CMDLINE " quiet console=hvc0 8250.nr_uarts=0";
+static const char cmdline_serial[] = CMDLINE " earlyprintk=ttyS0 console=ttyS0";
 
 static int usage(void)
 {

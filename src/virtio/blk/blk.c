@@ -189,6 +189,11 @@ static void *thread_main(void *data)
 {
 	struct blk_queue *bq = data;
 	struct blk_dev *b = bq->b;
+	char name[16];
+
+	/* By the thread itself, and first: another's name is set through /proc, and a confined process has none. */
+	snprintf(name, sizeof(name), "blk-queue%u", bq->index);
+	pthread_setname_np(pthread_self(), name);
 	int r = b->conf.on_thread ? b->conf.on_thread(b->conf.data) : 0;
 
 	pthread_mutex_lock(&bq->lock);
@@ -364,14 +369,10 @@ int blk_alloc(const struct blk_config *c, struct blk_dev **ret, struct err *e)
 /* With every signal blocked, which the thread inherits. */
 static int start_thread(struct blk_queue *bq, const pthread_attr_t *attr)
 {
-	char name[16];
-
 	int r = pthread_create(&bq->thread, attr, thread_main, bq);
 	if (r)
 		return -r;
 	bq->has_thread = true;
-	snprintf(name, sizeof(name), "blk-queue%u", bq->index);
-	pthread_setname_np(bq->thread, name);
 	pthread_mutex_lock(&bq->lock);
 	while (bq->state == BLK_QUEUE_BORN)
 		pthread_cond_wait(&bq->moved, &bq->lock);
