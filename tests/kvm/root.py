@@ -23,7 +23,7 @@ KEEP = 2  # images in the cache
 PACKAGES = [
     "python3",  # the test harness
     "qemu-system-x86", "e2fsprogs",  # what a3s-box starts
-    "libjansson4", "libsqlite3-0", "libsmartcols1", "libarchive13", "libisal2", "libzstd1", "libcurl4", "libssl3",
+    "libjansson4", "libsqlite3-0", "libarchive13", "libisal2", "libzstd1", "libcurl4", "libssl3",
     "libseccomp2", "libcmocka0",
     "mount", "util-linux", "procps", "iproute2",  # set-up of the host, setpriv and unshare in the tests
     "strace",  # for whoever looks into a failure
