@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -88,6 +89,61 @@ static void durations_are_sums_of_parts(void **state)
 		{"1H", -EINVAL, 0}, {"1..5s", -EINVAL, 0}, {"1d", -EINVAL, 0}, {"inf", -EINVAL, 0}};
 
 	check(parse_duration_ns, cases, ARRAY_LEN(cases));
+}
+
+static void moments_are_dates_seconds_or_ages(void **state)
+{
+	const int64_t now = 1700000000 * (int64_t)S;
+	static const struct {
+		const char *s;
+		int want;
+		int64_t ns;
+	} cases[] = {
+		{"2024-02-29T12:34:56.123456789Z", 0, 1709210096123456789},
+		{"2024-02-29T12:34:56.1234567891Z", 0, 1709210096123456789},
+		{"2024-02-29T12:34:56.5Z", 0, 1709210096500000000},
+		{"2024-02-29T12:34:56Z", 0, 1709210096000000000},
+		{"2024-02-29t12:34:56z", 0, 1709210096000000000},
+		{"2024-02-29T13:34:56+01:00", 0, 1709210096000000000},
+		{"2024-02-29T08:04:56-04:30", 0, 1709210096000000000},
+		{"2024-02-29T12:34Z", 0, 1709210040000000000},
+		{"2024-02-29T12Z", 0, 1709208000000000000},
+		{"2024-02-29Z", 0, 1709164800000000000},
+		{"2024-02-29", 0, 1709164800000000000}, /* local time, which the test sets to UTC */
+		{"2024-02-29 12:34:56", 0, 1709210096000000000},
+		{"1709210096", 0, 1709210096000000000},
+		{"1709210096.25", 0, 1709210096250000000},
+		{"0", 0, 0},
+		{"10m", 0, 1699999400000000000},
+		{"1h30m", 0, 1699994600000000000},
+		{"0s", 0, 1700000000000000000},
+		{"999999h", -ERANGE, 0},
+		{"99999999999", -ERANGE, 0},
+		{"99999999999999999999", -ERANGE, 0},
+		{"2023-02-29", -EINVAL, 0},
+		{"2024-13-01", -EINVAL, 0},
+		{"2024-00-01", -EINVAL, 0},
+		{"2024-2-9", -EINVAL, 0},
+		{"2024-02-29T", -EINVAL, 0},
+		{"2024-02-29T24:00:00Z", -EINVAL, 0},
+		{"2024-02-29T12:34:56.Z", -EINVAL, 0},
+		{"2024-02-29T12:34:56Zx", -EINVAL, 0},
+		{"2024-02-29T12:34:56+0100", -EINVAL, 0},
+		{"9999-01-01", -EINVAL, 0},
+		{"", -EINVAL, 0},
+		{"-10m", -EINVAL, 0},
+		{"yesterday", -EINVAL, 0},
+		{"1.", -EINVAL, 0},
+		{"1e9", -EINVAL, 0},
+	};
+
+	setenv("TZ", "UTC0", 1);
+	tzset();
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		int64_t ns = -1;
+		assert_int_equal(parse_time_ns(cases[i].s, now, &ns), cases[i].want);
+		assert_int_equal(ns, cases[i].want == 0 ? cases[i].ns : -1);
+	}
 }
 
 static void signals_have_names_and_numbers(void **state)
@@ -200,6 +256,7 @@ int main(void)
 		cmocka_unit_test(numbers_are_decimal_whole_and_bounded),
 		cmocka_unit_test(sizes_are_binary_multiples),
 		cmocka_unit_test(durations_are_sums_of_parts),
+		cmocka_unit_test(moments_are_dates_seconds_or_ages),
 		cmocka_unit_test(signals_have_names_and_numbers),
 		cmocka_unit_test(sizes_are_printed_as_docker_does),
 		cmocka_unit_test(ages_are_printed_as_docker_does),

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -139,6 +140,111 @@ int parse_duration_ns(const char *s, uint64_t *ret_ns)
 			return -ERANGE;
 	} while (*s);
 	*ret_ns = sum;
+	return 0;
+}
+
+/* Takes exactly `width` digits and then `sep` (unless '\0') off *s, a number from min to max. */
+static bool take_part(const char **s, char sep, int width, int min, int max, int *ret)
+{
+	const char *p = *s;
+	int v = 0;
+
+	for (int i = 0; i < width; i++, p++) {
+		if (!isdigit((unsigned char)*p))
+			return false;
+		v = v * 10 + (*p - '0');
+	}
+	if (v < min || v > max || (sep && *p++ != sep))
+		return false;
+	*s = p;
+	*ret = v;
+	return true;
+}
+
+/* Takes ".5" off *s, when there is one, as nanoseconds. Digits beyond the ninth are ignored. */
+static bool take_fraction(const char **s, int64_t *ret_ns)
+{
+	int64_t unit = 100000000;
+
+	*ret_ns = 0;
+	if (**s != '.')
+		return true;
+	if (!isdigit((unsigned char)*++*s))
+		return false;
+	for (; isdigit((unsigned char)**s); (*s)++, unit /= 10)
+		*ret_ns += (**s - '0') * unit;
+	return true;
+}
+
+/* What follows date and time: "", "Z", "+02:00". */
+static bool take_zone(const char **s, bool *ret_local, int *ret_offset_s)
+{
+	int h = 0, m = 0;
+
+	*ret_local = **s == '\0';
+	*ret_offset_s = 0;
+	if (**s == 'Z' || **s == 'z') {
+		(*s)++;
+	} else if (**s == '+' || **s == '-') {
+		int sign = *(*s)++ == '-' ? -1 : 1;
+		if (!take_part(s, ':', 2, 0, 23, &h) || !take_part(s, '\0', 2, 0, 59, &m))
+			return false;
+		*ret_offset_s = sign * (h * 3600 + m * 60);
+	}
+	return **s == '\0';
+}
+
+static int parse_date_ns(const char *s, int64_t *ret_ns)
+{
+	struct tm tm = {.tm_isdst = -1, .tm_mday = 1};
+	bool local;
+	int offset_s, year, month;
+	int64_t ns = 0;
+
+	if (!take_part(&s, '-', 4, 1970, 2261, &year) || !take_part(&s, '-', 2, 1, 12, &month) ||
+		!take_part(&s, '\0', 2, 1, 31, &tm.tm_mday))
+		return -EINVAL;
+	tm.tm_year = year - 1900;
+	tm.tm_mon = month - 1;
+	if (*s == 'T' || *s == 't' || *s == ' ') {
+		s++;
+		if (!take_part(&s, '\0', 2, 0, 23, &tm.tm_hour))
+			return -EINVAL;
+		if (*s == ':' && (s++, !take_part(&s, '\0', 2, 0, 59, &tm.tm_min)))
+			return -EINVAL;
+		if (*s == ':' && (s++, !take_part(&s, '\0', 2, 0, 60, &tm.tm_sec) || !take_fraction(&s, &ns)))
+			return -EINVAL;
+	}
+	if (!take_zone(&s, &local, &offset_s))
+		return -EINVAL;
+	int day = tm.tm_mday;
+	time_t t = local ? mktime(&tm) : timegm(&tm);
+	if (tm.tm_mday != day)
+		return -EINVAL; /* the 31st of a shorter month */
+	*ret_ns = ((int64_t)t - offset_s) * 1000000000 + ns;
+	return 0;
+}
+
+int parse_time_ns(const char *s, int64_t now_ns, int64_t *ret_ns)
+{
+	const char *p = s;
+	uint64_t n;
+	int64_t ns;
+
+	if (strlen(s) > 4 && s[4] == '-')
+		return parse_date_ns(s, ret_ns);
+	if (take_digits(&p, &n) == 0 && take_fraction(&p, &ns) && *p == '\0') {
+		if (n > INT64_MAX / 1000000000 - 1)
+			return -ERANGE;
+		*ret_ns = (int64_t)n * 1000000000 + ns;
+		return 0;
+	}
+	int r = parse_duration_ns(s, &n);
+	if (r < 0)
+		return r;
+	if (now_ns < 0 || n > (uint64_t)now_ns)
+		return -ERANGE;
+	*ret_ns = now_ns - (int64_t)n;
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ctl.h"
 
-enum { REQ_OP = 1, REQ_STDIN = 2, REQ_SIGNAL = 3, REQ_TIMEOUT = 4 };
+enum { REQ_OP = 1, REQ_STDIN = 2, REQ_SIGNAL = 3, REQ_TIMEOUT = 4, REQ_DISCARD = 5 };
 enum { REPLY_CODE = 1, REPLY_TEXT = 2 };
 
 int box_put_request(struct buf *out, const struct box_request *r)
@@ -14,6 +14,8 @@ int box_put_request(struct buf *out, const struct box_request *r)
 		res = wire_field_u64(&msg, REQ_SIGNAL, (uint64_t)r->signal);
 	if (res == 0)
 		res = wire_field_u64(&msg, REQ_TIMEOUT, r->timeout_ns);
+	if (res == 0)
+		res = wire_field_u64(&msg, REQ_DISCARD, r->discard);
 	if (res == 0)
 		res = wire_put(out, WIRE_CTL_REQUEST, buf_data(&msg), msg.len);
 	buf_done(&msg);
@@ -29,12 +31,12 @@ int ctl_get_request(const struct wire_frame *f, struct box_request *ret)
 	int r;
 
 	while ((r = wire_field_next(&p, end, &field)) > 0) {
-		if (field.tag < REQ_OP || field.tag > REQ_TIMEOUT)
+		if (field.tag < REQ_OP || field.tag > REQ_DISCARD)
 			continue;
 		r = wire_field_get_u64(&field, &v);
 		if (r < 0)
 			return r;
-		if (field.tag == REQ_OP && v >= BOX_OP_ATTACH && v <= BOX_OP_UNPAUSE)
+		if (field.tag == REQ_OP && v >= BOX_OP_ATTACH && v <= BOX_OP_RELOAD)
 			req.op = (enum box_op)v;
 		else if (field.tag == REQ_STDIN)
 			req.attach_stdin = v != 0;
@@ -42,10 +44,12 @@ int ctl_get_request(const struct wire_frame *f, struct box_request *ret)
 			req.signal = (int)v;
 		else if (field.tag == REQ_TIMEOUT)
 			req.timeout_ns = v;
+		else if (field.tag == REQ_DISCARD)
+			req.discard = v != 0;
 	}
 	if (r < 0 || req.op == 0)
 		return -EBADMSG;
-	if (req.signal == 0 && (req.op == BOX_OP_STOP || req.op == BOX_OP_SIGNAL))
+	if (req.signal == 0 && (req.op == BOX_OP_STOP || req.op == BOX_OP_SIGNAL || req.op == BOX_OP_RESTART))
 		return -EBADMSG; /* the guest would take it for a broken protocol */
 	*ret = req;
 	return 0;

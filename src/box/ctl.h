@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests of clients to a supervisor: one CTL_REQUEST frame opens a connection's purpose (enum box_op); STOP and
- * SIGNAL are answered by one CTL_REPLY, the others by session frames (wire.h).
+ * Requests of clients to a supervisor: one CTL_REQUEST frame opens a connection's purpose (enum box_op); ATTACH,
+ * WAIT and STARTED are answered by session frames (wire.h), the others by one CTL_REPLY.
  */
 #ifndef BOX_CTL_H
 #define BOX_CTL_H

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "box/box.h"
+#include "box/seccomp.h"
 #include "config.h"
 #include "names.h"
 #include "run.h"
@@ -32,13 +33,9 @@ static int insert(struct state *st, const struct box *b, const char *config, str
 		box_state_name(b->state), b->created_ns, (int64_t)b->config.auto_remove, config);
 	if (r == 0)
 		r = oci_ref_add(st, b->id, b->manifest, e);
+	if (r == 0)
+		r = box_event(st, e, b, "create", NULL);
 	return state_end(st, r, e);
-}
-
-static int name_taken(const char *name, struct err *e)
-{
-	err_set(e, -EEXIST, "the name \"%s\" is already in use by another box", name);
-	return err_hint(e, "remove that box, or choose another name");
 }
 
 int box_check_name_free(struct state *st, const char *name, struct err *e)
@@ -47,7 +44,7 @@ int box_check_name_free(struct state *st, const char *name, struct err *e)
 	int r = state_prepare(st, &s, e, "SELECT 1 FROM boxes WHERE name=?1", "s", name);
 	if (r == 0)
 		r = state_step(st, s, e);
-	return r > 0 ? name_taken(name, e) : r;
+	return r > 0 ? box_name_taken(name, e) : r;
 }
 
 static int insert_with_name(struct state *st, struct box *b, const char *name, struct err *e)
@@ -58,7 +55,7 @@ static int insert_with_name(struct state *st, struct box *b, const char *name, s
 	if (name) {
 		b->name = strdup(name);
 		int r = b->name ? insert(st, b, config, e) : err_oom(e);
-		return r == -EEXIST ? name_taken(name, e) : r;
+		return r == -EEXIST ? box_name_taken(name, e) : r;
 	}
 	for (unsigned attempt = 0;; attempt++) {
 		free(b->name);
@@ -67,6 +64,17 @@ static int insert_with_name(struct state *st, struct box *b, const char *name, s
 		if (r != -EEXIST || attempt == NAME_ATTEMPTS)
 			return r;
 	}
+}
+
+/* The seccomp filter goes from memory to the box's folder, before the record that says it is there. */
+static int keep_filter(int box_dirfd, struct box_config *c, struct err *e)
+{
+	struct wire_process *p = &c->process;
+
+	if (c->seccomp != BOX_SECCOMP_OWN)
+		return 0;
+	int r = io_write_file_at(box_dirfd, BOX_SECCOMP_FILE, p->seccomp, p->seccomp_len, 0600);
+	return r < 0 ? err_sys(e, r, "cannot write the seccomp filter") : 0;
 }
 
 int box_create(struct state *st, const struct oci_image *image, const char *image_ref, const char *disk,
@@ -102,8 +110,10 @@ int box_create(struct state *st, const struct oci_image *image, const char *imag
 		box_unlock(st, b->id, &lock);
 		return dir;
 	}
+	r = keep_filter(dir, config, e);
 	b->config = *config;
-	r = insert_with_name(st, b, name, e);
+	if (r == 0)
+		r = insert_with_name(st, b, name, e);
 	if (r < 0) {
 		b->config = (struct box_config){0}; /* still the caller's */
 		CLEANUP_FREE char *path = str_printf("boxes/%s", b->id);
@@ -115,6 +125,8 @@ int box_create(struct state *st, const struct oci_image *image, const char *imag
 	*config = (struct box_config){0};
 	*ret = TAKE_PTR(b);
 	*ret_lock_fd = TAKE_FD(lock);
+	if (box_seen)
+		box_seen(*ret);
 	return 0;
 }
 
@@ -197,34 +209,120 @@ int box_start(struct state *st, struct box *b, int *lock_fd, int *ret_conn, stru
 	return 0;
 }
 
-int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err *e)
+int box_revive(struct state *st, const char *id, int *ret_conn, struct err *e)
 {
+	CLEANUP(box_freep) struct box *b = NULL;
+	CLEANUP_CLOSE int lock = -1;
+
+	int r = box_lock(st, id, &lock, e);
+	if (r < 0)
+		return r == -EBUSY ? err_set(e, -EALREADY, "somebody else is at it") : r;
+	r = box_find_quiet(st, id, &b, e);
+	if (r == 0 && !box_wants_revival(b))
+		r = err_set(e, -EALREADY, "box %s does not want it any more", b->name);
+	if (r == 0)
+		r = box_set_starting(st, id, e);
+	if (r < 0) {
+		box_unlock(st, id, &lock);
+		return r;
+	}
+	return box_start(st, b, &lock, ret_conn, e);
+}
+
+/* The last transaction: what is told, and the record and its hold on the image go. */
+static int drop_record(struct state *st, const char *id, const struct box_run_end *how, struct err *e)
+{
+	CLEANUP(box_freep) struct box *b = NULL;
+	int r = state_begin(st, e);
+	if (r < 0)
+		return r;
+	r = box_find_quiet(st, id, &b, e);
+	if (r == 0 && how && how->signal)
+		r = box_event_signal(st, id, how->signal, e);
+	if (r == 0 && how)
+		r = box_event_die(st, b, how->exit_code, e);
+	if (r == 0)
+		r = box_event(st, e, b, "destroy", NULL);
+	if (r == 0)
+		r = state_exec(st, e, "DELETE FROM boxes WHERE id=?1", "s", b->id);
+	if (r == 0)
+		r = oci_ref_drop(st, b->id, e);
+	return state_end(st, r, e);
+}
+
+/* Its files cannot be removed: `rm` will try again. */
+static void set_dead(struct state *st, const struct box *b, const struct box_run_end *how, const char *why)
+{
+	int r = state_begin(st, NULL);
+	if (r < 0)
+		return; /* it stays in removing: reconcile tries again */
+	r = state_exec(st, NULL, "UPDATE boxes SET state='dead', error=?2 WHERE id=?1", "ss", b->id, why);
+	if (r == 0 && how)
+		r = box_event_die(st, b, how->exit_code, NULL);
+	state_end(st, r, NULL);
+}
+
+/* For the tests: what failed is often a box that is gone at once, and its logs with it. */
+static void keep_logs(struct state *st, const char *id)
+{
+	static const char *const names[] = {"console.log", "machine.log", "supervisor.log"};
+	const char *folder = getenv("A3S_DEBUG_KEEP_LOGS"); /* on the file system of the home folder */
+
+	for (size_t i = 0; folder && i < ARRAY_LEN(names); i++) {
+		CLEANUP_FREE char *from = str_printf("boxes/%s/%s", id, names[i]);
+		CLEANUP_FREE char *to = str_printf("%s/%.12s-%s", folder, id, names[i]);
+		if (from && to)
+			renameat(st->home_fd, from, AT_FDCWD, to);
+	}
+}
+
+int box_remove_run(
+	struct state *st, const char *id, int *lock_fd, const struct box_run_end *how, struct err *e)
+{
+	CLEANUP(box_freep) struct box *b = NULL;
+	CLEANUP_FREE char *path = str_printf("boxes/%s", id);
+	if (!path)
+		return err_oom(e);
+	int r = box_find_quiet(st, id, &b, e);
 	/*
 	 * Said first: a crash from here on leaves a record that reconcile finishes to remove, as it does anyway with a live
 	 * one that goes with its end.
 	 */
-	int r = state_exec(st, e,
-		"UPDATE boxes SET state='removing' WHERE id=?1 AND"
-		" NOT (auto_remove AND state IN " BOX_LIVE_SQL ")",
-		"s", id);
-	if (r < 0)
-		return r;
-	CLEANUP_FREE char *path = str_printf("boxes/%s", id);
-	if (!path)
-		return err_oom(e);
-	r = io_remove_tree_at(st->home_fd, path);
-	if (r < 0)
-		return err_sys(e, r, "cannot remove %s/%s", st->home, path);
-	r = state_begin(st, e);
-	if (r < 0)
-		return r;
-	r = state_exec(st, e, "DELETE FROM boxes WHERE id=?1", "s", id);
 	if (r == 0)
-		r = oci_ref_drop(st, id, e);
-	r = state_end(st, r, e);
+		r = state_exec(st, e,
+			"UPDATE boxes SET state='removing' WHERE id=?1 AND"
+			" NOT (auto_remove AND state IN " BOX_LIVE_SQL ")",
+			"s", id);
+	if (r < 0)
+		return r;
+	keep_logs(st, id);
+	r = io_remove_tree_at(st->home_fd, path);
+	if (r < 0) {
+		err_sys(e, r, "cannot remove %s/%s", st->home, path);
+		set_dead(st, b, how, e ? e->msg : NULL);
+		return r;
+	}
+	r = drop_record(st, id, how, e);
 	if (r == 0)
 		box_unlock(st, id, lock_fd);
 	return r;
+}
+
+int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err *e)
+{
+	return box_remove_run(st, id, lock_fd, NULL, e);
+}
+
+static int record_lost(struct state *st, const char *id, bool starting, struct err *e)
+{
+	int r = state_begin(st, e);
+	if (r < 0)
+		return r;
+	r = starting ? box_set_start_failed(st, id, 125, "its start was interrupted", e)
+		     : box_set_exited(st, id, 137, "the supervisor died, and the machine with it", e);
+	if (r == 0)
+		r = box_set_lost(st, id, e);
+	return state_end(st, r, e);
 }
 
 /* The lock is held and its former owner is gone. */
@@ -254,13 +352,14 @@ static int repair_locked(struct state *st, const char *id, int *lock, struct err
 	sqlite3_reset(s);
 	log_debug("box %s: its owner is gone, was %s", id, state ? state : "?");
 	if (live && !auto_remove) {
-		r = starting ? box_set_start_failed(st, id, 125, "its start was interrupted", e)
-			     : box_set_exited(st, id, 137, "the supervisor died, and the machine with it", e);
+		r = record_lost(st, id, starting, e);
 		if (r < 0)
 			return r;
 	}
-	if (removing || (live && auto_remove))
-		return box_remove_locked(st, id, lock, e);
+	if (removing || (live && auto_remove)) {
+		static const struct box_run_end died = {.exit_code = 137};
+		return box_remove_run(st, id, lock, live && !starting ? &died : NULL, e);
+	}
 	box_unlock(st, id, lock);
 	return 0;
 }
@@ -282,7 +381,7 @@ static bool supervisor_gone(struct state *st, const char *id)
 	return fd == -ENOENT || fd == -ECONNREFUSED;
 }
 
-static int repair(struct state *st, const char *id, uint64_t deadline_ns, struct err *e)
+int box_repair(struct state *st, const char *id, uint64_t deadline_ns, struct err *e)
 {
 	CLEANUP_CLOSE int lock = -1;
 	int r;
@@ -290,7 +389,7 @@ static int repair(struct state *st, const char *id, uint64_t deadline_ns, struct
 	/* The machine of a dead supervisor holds the lock for the moment that its end takes. */
 	while ((r = box_try_lock(st, id, &lock, e)) == -EBUSY) {
 		if (!supervisor_gone(st, id) || time_mono_ns() >= deadline_ns)
-			return 0; /* has an owner */
+			return 1;
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	}
 	return r < 0 ? r : repair_locked(st, id, &lock, e);
@@ -345,7 +444,7 @@ int box_reconcile(struct state *st, struct err *e)
 	uint64_t deadline = time_mono_ns() + RECONCILE_PATIENCE_NS;
 	for (size_t i = 0; r == 0 && i < ids.n; i++) {
 		struct err one = {0};
-		if (repair(st, ids.v[i], deadline, &one) < 0)
+		if (box_repair(st, ids.v[i], deadline, &one) < 0)
 			log_warn("box %.*s cannot be repaired now: %s", BOX_ID_SHORT_LEN, ids.v[i], one.msg);
 	}
 	return r;

@@ -1,316 +1,367 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Reading a box's log, also while it is written and rotated.
- *
- * A reader holds one file open. At its end, the file that follows in time is the one with the next lower number:
- * it is found by looking which name our inode has now. An inode without a name was rotated away: the oldest one left
- * follows. Nothing is read twice, and nothing is lost unless the reader falls behind by all files.
- */
+#include "log-read.h"
+
 #include <fcntl.h>
 #include <jansson.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include "base/b64.h"
 #include "base/io.h"
 #include "base/units.h"
-#include "box/box.h"
-#include "log.h"
-#include "run.h"
 
-enum { READ_CHUNK = 65536, ENTRY_MAX = 6 * LOG_LINE_MAX + 512, POLL_MS = 100 };
+enum { READ_CHUNK = 65536, FIND_ATTEMPTS = 100 };
 
-struct entry {
-	char *data; /* malloc'd */
-	size_t len;
-	bool is_err;
-	const char *time; /* inside `json` */
-	json_t *json;
-};
+/* ---- entries ---- */
 
-static void entry_done(struct entry *en)
+/* url.QueryEscape of Go, as Docker shows attributes. */
+static int put_escaped(struct buf *out, const char *s)
 {
-	free(en->data);
-	json_decref(en->json);
-	*en = (struct entry){0};
-}
+	static const char digits[] = "0123456789ABCDEF";
+	int r = 0;
 
-static void file_name(char *dst, size_t size, int index)
-{
-	if (index == 0)
-		snprintf(dst, size, "box.log");
-	else
-		snprintf(dst, size, "box.log.%d", index);
-}
-
-static int open_index(int dirfd, int index)
-{
-	char name[32];
-	file_name(name, sizeof(name), index);
-	int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	return fd < 0 ? -errno : fd;
-}
-
-static int open_oldest(int dirfd)
-{
-	for (int i = LOG_FILES - 1; i >= 0; i--) {
-		int fd = open_index(dirfd, i);
-		if (fd >= 0)
-			return fd;
+	for (; *s && r == 0; s++) {
+		uint8_t c = (uint8_t)*s;
+		char hex[3] = {'%', digits[c >> 4], digits[c & 15]};
+		bool plain = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ||
+			     (c && strchr("-_.~", c));
+		if (plain)
+			r = buf_append(out, s, 1);
+		else if (c == ' ')
+			r = buf_append(out, "+", 1);
+		else
+			r = buf_append(out, hex, sizeof(hex));
 	}
-	return -ENOENT;
+	return r;
 }
 
-/* The number that an inode has now, LOG_FILES if it has no name any more. */
-static int find_index(int dirfd, ino_t ino)
+/* "name=value,name=value", sorted as they are in the file. */
+static char *format_details(json_t *attrs)
 {
-	struct stat st;
-	char name[32];
-	int i = 0;
+	CLEANUP(buf_done) struct buf out = {0};
+	const char *key;
+	json_t *value;
+	int r = 0;
 
-	for (; i < LOG_FILES; i++) {
-		file_name(name, sizeof(name), i);
-		if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino)
-			break;
+	json_object_foreach (attrs, key, value) {
+		if (!json_is_string(value))
+			continue;
+		if (r == 0 && out.len)
+			r = buf_append(&out, ",", 1);
+		if (r == 0)
+			r = put_escaped(&out, key);
+		if (r == 0)
+			r = buf_append(&out, "=", 1);
+		if (r == 0)
+			r = put_escaped(&out, json_string_value(value));
 	}
-	return i;
+	if (r < 0)
+		return NULL;
+	return out.len ? strndup((const char *)buf_data(&out), out.len) : strdup("");
 }
 
-/*
- * The file after fd: its descriptor, or -EAGAIN when fd is still the one being written. The names move one by one, so
- * in the middle of a rotation the next may be missing, or have become the one after the next: then look again.
- */
-static int open_following(int dirfd, int fd)
+static char *take_output(json_t *text, json_t *b64, size_t *ret_len)
 {
-	struct stat ours;
-	int i = 0;
+	json_t *src = json_is_string(text) ? text : b64;
+	size_t n = json_string_length(src);
+	char *data = json_is_string(src) ? malloc(n + 1) : NULL;
 
-	if (fstat(fd, &ours) < 0)
-		return -errno;
-	for (int attempt = 0; attempt < 100; attempt++) {
-		i = find_index(dirfd, ours.st_ino);
-		if (i == 0)
-			return -EAGAIN;
-		int next = i == LOG_FILES ? open_oldest(dirfd) : open_index(dirfd, i - 1);
-		if (next >= 0 && find_index(dirfd, ours.st_ino) == i)
-			return next;
-		if (next >= 0)
-			close(next);
+	if (data && src == text) {
+		memcpy(data, json_string_value(text), n);
+		*ret_len = n;
+	} else if (data) {
+		ssize_t got = b64_decode(data, json_string_value(b64), n);
+		*ret_len = got > 0 ? (size_t)got : 0;
 	}
-	/* A rotation that a crash cut off stays so: what is left follows. */
-	for (int k = i - 2; k >= 0; k--) {
-		int next = open_index(dirfd, k);
-		if (next >= 0)
-			return next;
-	}
-	return -ENOENT;
+	return data;
 }
 
-/* A line that a crash cut off, or that is no entry, is skipped: false. */
-static bool parse(const char *line, size_t len, struct entry *ret)
+bool log_entry_parse(const char *line, size_t len, bool details, struct log_entry *ret)
 {
-	struct entry en = {.json = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL)};
-	const char *stream = json_string_value(json_object_get(en.json, "stream"));
-	json_t *text = json_object_get(en.json, "log"), *b64 = json_object_get(en.json, "b64");
+	struct log_entry en = {0};
 
-	en.time = json_string_value(json_object_get(en.json, "time"));
-	if (stream && en.time && (json_is_string(text) || json_is_string(b64))) {
-		bool is_text = json_is_string(text);
-		json_t *src = is_text ? text : b64;
-		size_t n = json_string_length(src);
-		en.data = malloc(n + 1);
-		if (en.data && is_text) {
-			memcpy(en.data, json_string_value(text), n);
-			en.len = n;
-		} else if (en.data) {
-			ssize_t got = b64_decode(en.data, json_string_value(b64), n);
-			en.len = got > 0 ? (size_t)got : 0;
-		}
-		en.is_err = strcmp(stream, "stderr") == 0;
+	if (len < 2 || line[0] != '{' || len > LOG_ENTRY_MAX)
+		return false;
+	json_t *j = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
+	const char *stream = json_string_value(json_object_get(j, "stream"));
+	const char *time = json_string_value(json_object_get(j, "time"));
+
+	if (stream && time && strlen(time) < sizeof(en.time) && parse_time_ns(time, 0, &en.time_ns) == 0) {
+		en.data = take_output(json_object_get(j, "log"), json_object_get(j, "b64"), &en.len);
+		en.stream = strcmp(stream, "stderr") == 0;
+		snprintf(en.time, sizeof(en.time), "%s", time);
+		en.whole = en.len != LOG_LINE_MAX || en.data[en.len - 1] == '\n';
+		if (details)
+			en.details = format_details(json_object_get(j, "attrs"));
 	}
-	if (!en.data) {
-		entry_done(&en);
+	json_decref(j);
+	if (!en.data || (details && !en.details)) {
+		log_entry_done(&en);
 		return false;
 	}
 	*ret = en;
 	return true;
 }
 
-static int print(const struct entry *en, const struct box_log_opts *o)
+void log_entry_done(struct log_entry *en)
 {
-	int fd = en->is_err ? STDERR_FILENO : STDOUT_FILENO;
-
-	if (o->since_ns) {
-		char since[40];
-		/* RFC 3339 in UTC with nine digits compares as text. */
-		if (strcmp(en->time, format_time_rfc3339(since, sizeof(since), o->since_ns)) < 0)
-			return 0;
-	}
-	if (o->timestamps) {
-		int r = io_write_full(fd, en->time, strlen(en->time));
-		if (r == 0)
-			r = io_write_full(fd, " ", 1);
-		if (r < 0)
-			return r;
-	}
-	return io_write_full(fd, en->data, en->len);
+	free(en->data);
+	free(en->details);
+	*en = (struct log_entry){0};
 }
 
-struct reader {
-	int dirfd, fd;
-	struct buf in;
-	const struct box_log_opts *opts;
-	/* for --tail: the last entries, a ring of `tail` */
-	struct entry *ring;
-	size_t ring_next, ring_used;
-	bool tailing;
-};
+/* ---- files ---- */
 
-static int take(struct reader *rd, struct entry *en)
+static int open_index(int dirfd, unsigned index)
 {
-	if (!rd->tailing) {
-		int r = print(en, rd->opts);
-		entry_done(en);
-		return r;
-	}
-	size_t n = (size_t)rd->opts->tail;
-	if (n == 0) {
-		entry_done(en);
-		return 0;
-	}
-	entry_done(&rd->ring[rd->ring_next]);
-	rd->ring[rd->ring_next] = *en;
-	rd->ring_next = (rd->ring_next + 1) % n;
-	rd->ring_used = MIN_OF(rd->ring_used + 1, n);
-	return 0;
+	char name[32];
+	log_file_name(name, sizeof(name), index);
+	int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
 }
 
-static int take_lines(struct reader *rd)
+static int open_oldest(const struct log_reader *rd)
+{
+	for (unsigned i = rd->files; i > 0; i--) {
+		int fd = open_index(rd->dirfd, i - 1);
+		if (fd >= 0)
+			return fd;
+	}
+	return -ENOENT;
+}
+
+/* The number that an inode has now, rd->files if it has no name any more. */
+static unsigned find_index(const struct log_reader *rd, ino_t ino)
+{
+	struct stat st;
+	char name[32];
+	unsigned i = 0;
+
+	for (; i < rd->files; i++) {
+		log_file_name(name, sizeof(name), i);
+		if (fstatat(rd->dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == ino)
+			break;
+	}
+	return i;
+}
+
+/*
+ * The file after ours: its descriptor, or -EAGAIN when ours is still the one being written. The names move one by one, so
+ * in the middle of a rotation the next may be missing, or have become the one after the next: then look again.
+ */
+static int open_following(struct log_reader *rd, bool *ret_gap)
+{
+	struct stat ours;
+	unsigned i = 0;
+
+	*ret_gap = false;
+	if (fstat(rd->fd, &ours) < 0)
+		return -errno;
+	for (int attempt = 0; attempt < FIND_ATTEMPTS; attempt++) {
+		i = find_index(rd, ours.st_ino);
+		if (i == 0)
+			return -EAGAIN;
+		int next = i == rd->files ? open_oldest(rd) : open_index(rd->dirfd, i - 1);
+		if (next >= 0 && find_index(rd, ours.st_ino) == i) {
+			*ret_gap = i == rd->files;
+			return next;
+		}
+		if (next >= 0)
+			close(next);
+	}
+	/* A rotation that a crash cut off stays so: what is left follows. */
+	for (unsigned k = i; k > 1; k--) {
+		int next = open_index(rd->dirfd, k - 2);
+		if (next >= 0)
+			return next;
+	}
+	return -ENOENT;
+}
+
+/* ---- forwards ---- */
+
+static int take_lines(struct log_reader *rd, log_read_fn fn, void *data)
 {
 	int r = 0;
 
-	for (;;) {
+	while (r == 0) {
 		uint8_t *start = buf_data(&rd->in);
 		uint8_t *nl = rd->in.len ? memchr(start, '\n', rd->in.len) : NULL;
-		if (!nl || r < 0)
+		if (!nl)
 			break;
-		struct entry en;
-		if (parse((char *)start, (size_t)(nl - start), &en))
-			r = take(rd, &en);
+		if (!rd->skipping)
+			r = fn(data, (const char *)start, (size_t)(nl - start));
+		rd->skipping = false;
 		buf_consume(&rd->in, (size_t)(nl - start) + 1);
 	}
-	if (rd->in.len > ENTRY_MAX)
-		buf_consume(&rd->in, rd->in.len); /* not an entry of ours */
+	if (rd->in.len > LOG_ENTRY_MAX) { /* not an entry of ours */
+		rd->skipping = true;
+		buf_consume(&rd->in, rd->in.len);
+	}
 	return r;
 }
 
-/* Reads all there is now, through all files. 0 or -errno. */
-static int read_available(struct reader *rd)
+int log_reader_run(struct log_reader *rd, log_read_fn fn, void *data)
 {
+	bool gap;
+
 	for (;;) {
 		if (rd->fd < 0) {
-			rd->fd = open_oldest(rd->dirfd);
+			rd->fd = open_oldest(rd);
 			if (rd->fd < 0)
 				return rd->fd == -ENOENT ? 0 : rd->fd;
 		}
 		uint8_t *p = buf_reserve(&rd->in, READ_CHUNK);
 		if (!p)
 			return -ENOMEM;
-		/* Asked before reading: what is written in between is then seen by the next round. */
-		int next = open_following(rd->dirfd, rd->fd);
 		ssize_t n = read(rd->fd, p, READ_CHUNK);
-		int r = n < 0 ? -errno : 0;
 		if (n > 0) {
 			buf_commit(&rd->in, (size_t)n);
-			r = take_lines(rd);
-		}
-		if (r == 0 && n == 0 && next >= 0) {
-			close_fd(&rd->fd);
-			rd->fd = next;
-			rd->in.len = 0;
+			int r = take_lines(rd, fn, data);
+			if (r < 0)
+				return r;
 			continue;
 		}
-		if (next >= 0)
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		int next = open_following(rd, &gap);
+		if (next < 0)
+			return 0;
+		/* It is not written any more; what came between the last read and the look at its name is read now. */
+		struct stat st;
+		off_t at = lseek(rd->fd, 0, SEEK_CUR);
+		if (at >= 0 && fstat(rd->fd, &st) == 0 && st.st_size > at) {
 			close(next);
-		if (r < 0 || n == 0)
-			return r;
-	}
-}
-
-static int print_tail(struct reader *rd)
-{
-	size_t cap = (size_t)rd->opts->tail;
-	int r = 0;
-
-	rd->tailing = false;
-	for (size_t i = 0; i < rd->ring_used; i++) {
-		struct entry *en = &rd->ring[(rd->ring_next + cap - rd->ring_used + i) % cap];
-		if (r == 0)
-			r = print(en, rd->opts);
-		entry_done(en);
-	}
-	free(TAKE_PTR(rd->ring));
-	return r;
-}
-
-static bool still_live(struct state *st, const struct box *b)
-{
-	CLEANUP(box_freep) struct box *now = NULL;
-	struct err e;
-
-	return box_reconcile(st, &e) == 0 && box_find(st, b->id, &now, &e) == 0 && box_is_live(now);
-}
-
-static int follow(struct state *st, const struct box *b, struct reader *rd)
-{
-	char path[64];
-	CLEANUP_CLOSE int in = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", rd->dirfd);
-	if (in < 0 || inotify_add_watch(in, path, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
-		return -errno;
-	for (bool quiet = true;;) {
-		/* Asked only in a quiet moment, and before the last read, so that nothing is missed. */
-		bool live = !quiet || still_live(st, b);
-		int r = read_available(rd);
-		if (r < 0 || !live)
-			return r;
-		struct pollfd p = {.fd = in, .events = POLLIN};
-		quiet = poll(&p, 1, POLL_MS) <= 0;
-		if (!quiet) {
-			char events[4096];
-			if (read(in, events, sizeof(events)) < 0 && errno != EAGAIN)
-				return -errno;
+			continue;
 		}
+		close_fd(&rd->fd);
+		rd->fd = next;
+		rd->gap |= gap;
+		rd->in.len = 0;
+		rd->skipping = false;
 	}
 }
 
-int box_logs(struct state *st, const struct box *b, const struct box_log_opts *o, struct err *e)
+void log_reader_done(struct log_reader *rd)
 {
-	CLEANUP_CLOSE int dir = box_open_box_dir(st, b->id, false, e);
-	CLEANUP_CLOSE int logs = dir < 0 ? dir : io_open_dir_at(dir, "logs", false);
-	if (logs == -ENOENT && !box_is_live(b))
-		return 0; /* never started */
-	if (logs < 0)
-		return err_sys(e, logs, "cannot open the log of box %s", b->name);
-	struct reader rd = {.dirfd = logs, .fd = -1, .opts = o, .tailing = o->tail >= 0};
-	int r = 0;
-	if (o->tail > 0) {
-		rd.ring = calloc((size_t)o->tail, sizeof(*rd.ring));
-		if (!rd.ring)
-			return err_oom(e);
+	close_fd(&rd->fd);
+	buf_done(&rd->in);
+}
+
+/* ---- backwards ---- */
+
+struct tail {
+	int64_t wanted, since_ns, until_ns;
+	int64_t seen; /* lines that end in what was read */
+	bool enough;
+	/* Of the file being read: where its earliest entry that belongs to the tail begins, -1 for none; where it ends, but for
+	   an entry that is being written. */
+	off_t start, end;
+};
+
+/* An entry at `at`, the one before the last one given. */
+static void tail_take(struct tail *t, const char *line, size_t len, off_t at)
+{
+	struct log_entry en;
+
+	if (!log_entry_parse(line, len, false, &en))
+		return;
+	if (t->since_ns && en.time_ns < t->since_ns) {
+		t->enough = true;
+	} else if (!t->until_ns || en.time_ns <= t->until_ns) {
+		/* A piece without an end belongs to what follows it, or is what a box printed last. */
+		bool ends = en.whole || t->seen == 0;
+		if (ends && t->seen == t->wanted)
+			t->enough = true;
+		else
+			t->seen += ends;
+		if (!t->enough)
+			t->start = at;
 	}
-	r = read_available(&rd);
-	if (r == 0 && rd.tailing)
-		r = print_tail(&rd);
-	if (r == 0 && o->follow)
-		r = follow(st, b, &rd);
-	close_fd(&rd.fd);
-	buf_done(&rd.in);
-	free(rd.ring);
-	if (r == -EPIPE)
-		return 0; /* the reader of our output has seen enough */
-	return r < 0 ? err_sys(e, r, "cannot read the log of box %s", b->name) : 0;
+	log_entry_done(&en);
+}
+
+/* Gives the lines of buf[0..len) from the end on; the first one only if `first`. Returns how much is left. */
+static size_t tail_lines(struct tail *t, const char *buf, size_t len, off_t base, bool first)
+{
+	while (len && !t->enough) {
+		size_t stop = buf[len - 1] == '\n' ? len - 1 : len;
+		const char *nl = stop ? memrchr(buf, '\n', stop) : NULL;
+		if (!nl && !first)
+			break;
+		size_t begin = nl ? (size_t)(nl - buf) + 1 : 0;
+		if (stop == len && base + (off_t)len == t->end)
+			t->end = base + (off_t)begin;
+		tail_take(t, buf + begin, stop - begin, base + (off_t)begin);
+		len = begin;
+	}
+	return len;
+}
+
+/* Reads one file backwards. 0 or -errno. */
+static int tail_file(struct tail *t, int fd, off_t size)
+{
+	CLEANUP_FREE char *buf = malloc(READ_CHUNK + LOG_ENTRY_MAX);
+	size_t kept = 0; /* bytes at the start of buf that lack the beginning of their line */
+	off_t base = size;
+
+	if (!buf)
+		return -ENOMEM;
+	t->start = -1;
+	t->end = size;
+	while (base > 0 && !t->enough) {
+		size_t n = (size_t)MIN_OF(base, (off_t)READ_CHUNK);
+		if (kept > LOG_ENTRY_MAX)
+			kept = 0; /* no entry of ours: what is left of it will not be understood */
+		memmove(buf + n, buf, kept);
+		base -= (off_t)n;
+		ssize_t got = io_pread_full(fd, buf, n, base);
+		if (got != (ssize_t)n)
+			return got < 0 ? (int)got : -EIO;
+		kept = tail_lines(t, buf, n + kept, base, base == 0);
+	}
+	return 0;
+}
+
+/* Reads one file, and places the reader in it if the tail begins there, or may. */
+static int tail_step(struct log_reader *rd, struct tail *t, int fd, off_t size)
+{
+	int r = tail_file(t, fd, size);
+
+	if (r < 0 || (t->start < 0 && rd->fd >= 0))
+		return r;
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return -errno;
+	close_fd(&rd->fd);
+	rd->fd = copy;
+	return lseek(copy, t->start >= 0 ? t->start : t->end, SEEK_SET) < 0 ? -errno : 0;
+}
+
+int log_reader_seek_tail(struct log_reader *rd, int64_t lines, int64_t since_ns, int64_t until_ns)
+{
+	struct tail t = {.wanted = lines, .since_ns = since_ns, .until_ns = until_ns};
+	struct stat st = {0}; /* of the file read last, which had the number `last` */
+	unsigned last = 0;
+
+	for (unsigned i = 0; i < rd->files && !t.enough; i++) {
+		CLEANUP_CLOSE int fd = open_index(rd->dirfd, i);
+		unsigned now = st.st_ino ? find_index(rd, st.st_ino) : last;
+		if (now != last) { /* rotated meanwhile: all have moved on by as much */
+			i += now - last - 1;
+			last = now;
+			continue;
+		}
+		if (fd == -ENOENT)
+			continue;
+		if (fd < 0 || fstat(fd, &st) < 0)
+			return fd < 0 ? fd : -errno;
+		last = i;
+		int r = tail_step(rd, &t, fd, st.st_size);
+		if (r < 0)
+			return r;
+	}
+	return 0;
 }

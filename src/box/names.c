@@ -29,3 +29,9 @@ char *box_make_name(unsigned attempt)
 	return attempt < 3 ? str_printf("%s_%s", a, n)
 			   : str_printf("%s_%s%u", a, n, (unsigned)(rnd[0] / 64 + 1));
 }
+
+int box_name_taken(const char *name, struct err *e)
+{
+	err_set(e, -EEXIST, "the name \"%s\" is already in use by another box", name);
+	return err_hint(e, "remove that box, or choose another name");
+}

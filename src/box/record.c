@@ -5,20 +5,23 @@
 #include "base/io.h"
 #include "box/box.h"
 #include "config.h"
+#include "run.h"
 #include "schema.h"
 
 #define COLUMNS \
 	"id,name,image,image_id,manifest,disk,state,exit_code,error,accel,created,started,finished,config," \
-	"machine"
+	"machine,oom_killed,stopped_by_user,restart_count,health,lost"
 
 static const char *const state_names[] = {
 	[BOX_CREATED] = "created",
 	[BOX_STARTING] = "starting",
 	[BOX_RUNNING] = "running",
 	[BOX_PAUSED] = "paused",
+	[BOX_RESTARTING] = "restarting",
 	[BOX_STOPPING] = "stopping",
 	[BOX_EXITED] = "exited",
 	[BOX_REMOVING] = "removing",
+	[BOX_DEAD] = "dead",
 };
 
 const char *box_state_name(enum box_state s)
@@ -39,6 +42,7 @@ void box_free(struct box *b)
 	free(b->error);
 	free(b->accel);
 	free(b->machine);
+	free(b->health);
 	box_config_done(&b->config);
 	free(b);
 }
@@ -55,13 +59,28 @@ int box_init(struct state *st, struct err *e)
 	return state_exec(st, e, BOX_SCHEMA, "");
 }
 
-static int from_row(sqlite3_stmt *s, struct box **ret, struct err *e)
+/* The parts of a configuration that listings show, in the columns behind COLUMNS; NULL for those not asked for. */
+static int parts_from_row(sqlite3_stmt *s, struct box_config *c)
+{
+	struct strv *const lists[] = {&c->process.argv, &c->labels, &c->exposed_ports};
+	int first = sqlite3_column_count(s) - (int)ARRAY_LEN(lists), r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(lists); i++) {
+		const char *json = (const char *)sqlite3_column_text(s, first + (int)i);
+		if (json)
+			r = box_config_list(json, lists[i]);
+	}
+	return r;
+}
+
+/* brief: column 13 is not the configuration but part_columns. */
+static int from_row(sqlite3_stmt *s, bool brief, struct box **ret, struct err *e)
 {
 	CLEANUP(box_freep) struct box *b = calloc(1, sizeof(*b));
 	if (!b)
 		return err_oom(e);
-	const char *state = (const char *)sqlite3_column_text(s, 6),
-		   *config = (const char *)sqlite3_column_text(s, 13);
+	const char *state = (const char *)sqlite3_column_text(s, 6);
+	const char *config = brief ? "" : (const char *)sqlite3_column_text(s, 13);
 	b->id = state_column_dup(s, 0);
 	b->name = state_column_dup(s, 1);
 	b->image = state_column_dup(s, 2);
@@ -72,6 +91,11 @@ static int from_row(sqlite3_stmt *s, struct box **ret, struct err *e)
 	b->error = state_column_dup(s, 8);
 	b->accel = state_column_dup(s, 9);
 	b->machine = state_column_dup(s, 14);
+	b->oom_killed = sqlite3_column_int(s, 15);
+	b->stopped_by_user = sqlite3_column_int(s, 16);
+	b->restart_count = (uint32_t)sqlite3_column_int64(s, 17);
+	b->health = state_column_dup(s, 18);
+	b->lost = sqlite3_column_int(s, 19);
 	b->created_ns = sqlite3_column_int64(s, 10);
 	b->started_ns = sqlite3_column_int64(s, 11);
 	b->finished_ns = sqlite3_column_int64(s, 12);
@@ -84,14 +108,17 @@ static int from_row(sqlite3_stmt *s, struct box **ret, struct err *e)
 			known = true;
 		}
 	}
-	int r = known ? box_config_from_json(config, &b->config) : -EBADMSG;
+	int r = !known	? -EBADMSG
+		: brief ? parts_from_row(s, &b->config)
+			: box_config_from_json(config, &b->config);
 	if (r < 0)
 		return err_sys(e, r, "record of box %s", b->id);
 	*ret = TAKE_PTR(b);
 	return 0;
 }
 
-static int collect(struct state *st, sqlite3_stmt *s, struct box ***ret, size_t *ret_n, struct err *e)
+static int collect(
+	struct state *st, sqlite3_stmt *s, bool brief, struct box ***ret, size_t *ret_n, struct err *e)
 {
 	struct box **list = NULL;
 	size_t n = 0, cap = 0;
@@ -107,7 +134,7 @@ static int collect(struct state *st, sqlite3_stmt *s, struct box ***ret, size_t 
 			}
 			list = bigger;
 		}
-		r = from_row(s, &list[n], e);
+		r = from_row(s, brief, &list[n], e);
 		if (r < 0)
 			break;
 		n++;
@@ -128,8 +155,27 @@ int box_list(struct state *st, bool all, struct box ***ret, size_t *ret_n, struc
 			      : "SELECT " COLUMNS " FROM boxes WHERE state IN " BOX_LIVE_SQL
 				" ORDER BY created DESC, id";
 	int r = state_prepare(st, &s, e, sql, "");
-	return r < 0 ? r : collect(st, s, ret, ret_n, e);
+	return r < 0 ? r : collect(st, s, false, ret, ret_n, e);
 }
+
+/* SQLite picks the parts out of the configuration's text some times faster than all of it could be read. */
+int box_list_brief(
+	struct state *st, bool all, unsigned parts, struct box ***ret, size_t *ret_n, struct err *e)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
+	CLEANUP_FREE char *sql =
+		str_printf("SELECT " COLUMNS ", %s, %s, %s FROM boxes %s ORDER BY created DESC, id",
+			parts & BOX_PART_ARGV ? "json_extract(config,'$.argv')" : "NULL",
+			parts & BOX_PART_LABELS ? "json_extract(config,'$.labels')" : "NULL",
+			parts & BOX_PART_PORTS ? "json_extract(config,'$.exposed_ports')" : "NULL",
+			all ? "" : "WHERE state IN " BOX_LIVE_SQL);
+	if (!sql)
+		return err_oom(e);
+	int r = state_prepare(st, &s, e, sql, "");
+	return r < 0 ? r : collect(st, s, true, ret, ret_n, e);
+}
+
+void (*box_seen)(const struct box *b);
 
 static bool is_hex(const char *s)
 {
@@ -147,7 +193,7 @@ static int ambiguous(const char *ref, struct box **list, size_t n, struct err *e
 	return err_set(e, -EEXIST, "ambiguous box ID \"%s\": %s", ref, names);
 }
 
-int box_find(struct state *st, const char *ref, struct box **ret, struct err *e)
+int box_find_quiet(struct state *st, const char *ref, struct box **ret, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
 	struct box **list = NULL;
@@ -163,7 +209,7 @@ int box_find(struct state *st, const char *ref, struct box **ret, struct err *e)
 	else
 		r = state_prepare(st, &s, e, "SELECT " COLUMNS " FROM boxes WHERE name=?1", "s", ref);
 	if (r == 0)
-		r = collect(st, s, &list, &n, e);
+		r = collect(st, s, false, &list, &n, e);
 	if (r < 0)
 		return r;
 	if (n == 0) {
@@ -177,70 +223,18 @@ int box_find(struct state *st, const char *ref, struct box **ret, struct err *e)
 	return r;
 }
 
+int box_find(struct state *st, const char *ref, struct box **ret, struct err *e)
+{
+	int r = box_find_quiet(st, ref, ret, e);
+	if (r == 0 && box_seen)
+		box_seen(*ret);
+	return r;
+}
+
 bool box_name_valid(const char *name)
 {
 	static const char first[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 	static const char rest[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
 	size_t n = strlen(name);
 	return n >= 1 && n <= BOX_NAME_MAX && strchr(first, name[0]) && strspn(name, rest) == n;
-}
-
-/* All record changes are guarded by the states they may come from: a violation is our own bug and said. */
-static int move(struct state *st, const char *id, const char *what, struct err *e)
-{
-	if (sqlite3_changes(st->db) == 1)
-		return 0;
-	return err_set(
-		e, -ENOENT, "record of box %.*s: not in a state that allows %s", BOX_ID_SHORT_LEN, id, what);
-}
-
-int box_set_starting(struct state *st, const char *id, struct err *e)
-{
-	int r = state_exec(st, e,
-		"UPDATE boxes SET state='starting', error=NULL WHERE id=?1 AND state IN ('created','exited')",
-		"s", id);
-	return r < 0 ? r : move(st, id, "starting", e);
-}
-
-int box_set_running(struct state *st, const char *id, const char *accel, const char *machine, struct err *e)
-{
-	int r = state_exec(st, e,
-		"UPDATE boxes SET state='running', accel=?2, started=?3, finished=0, exit_code=0, machine=?4"
-		" WHERE id=?1 AND state='starting'",
-		"ssis", id, accel, time_real_ns(), machine);
-	return r < 0 ? r : move(st, id, "running", e);
-}
-
-int box_set_paused(struct state *st, const char *id, bool paused, struct err *e)
-{
-	int r = state_exec(st, e, "UPDATE boxes SET state=?2 WHERE id=?1 AND state=?3", "sss", id,
-		paused ? "paused" : "running", paused ? "running" : "paused");
-	return r < 0 ? r : move(st, id, paused ? "pausing" : "resuming", e);
-}
-
-int box_set_stopping(struct state *st, const char *id, struct err *e)
-{
-	int r = state_exec(st, e,
-		"UPDATE boxes SET state='stopping' WHERE id=?1 AND state IN ('running','paused','stopping')",
-		"s", id);
-	return r < 0 ? r : move(st, id, "stopping", e);
-}
-
-int box_set_exited(struct state *st, const char *id, int exit_code, const char *error, struct err *e)
-{
-	int r = state_exec(st, e,
-		"UPDATE boxes SET state='exited', exit_code=?2, error=?3, finished=?4 WHERE id=?1"
-		" AND state IN " BOX_LIVE_SQL,
-		"sisi", id, (int64_t)exit_code, error, time_real_ns());
-	return r < 0 ? r : move(st, id, "exited", e);
-}
-
-int box_set_start_failed(struct state *st, const char *id, int exit_code, const char *error, struct err *e)
-{
-	int r = state_exec(st, e,
-		"UPDATE boxes SET state=CASE started WHEN 0 THEN 'created' ELSE 'exited' END, exit_code=?2, "
-		"error=?3"
-		" WHERE id=?1 AND state='starting'",
-		"sis", id, (int64_t)exit_code, error);
-	return r < 0 ? r : move(st, id, "a failed start", e);
 }

@@ -9,6 +9,8 @@
 enum { SUPERVISOR_LOCK_FD = 3, SUPERVISOR_CLIENT_FD = 4 };
 
 #define RUN_CTL_SOCKET "ctl.sock"
+/* There while the box waits because its log cannot be written; empty, so that a full disk has room for it. */
+#define RUN_LOG_STALLED "log-stalled"
 /* A folder of its own: the monitor, which may be in the guest's hands, sees it and nothing else of run/ID. */
 #define RUN_VSOCK_DIR	 "vsock"
 #define RUN_VSOCK_SOCKET RUN_VSOCK_DIR "/vsock.sock"
@@ -18,11 +20,37 @@ enum { SUPERVISOR_LOCK_FD = 3, SUPERVISOR_CLIENT_FD = 4 };
 int box_open_run_dir(struct state *st, const char *id, bool create, struct err *e);
 int box_open_box_dir(struct state *st, const char *id, bool create, struct err *e);
 
+/* As box_find; box_seen is not told, as it is not the user who means it. */
+int box_find_quiet(struct state *st, const char *ref, struct box **ret, struct err *e);
+
 /* As box_lock, but without waiting for those who hold the lock only to look for a dead owner. */
 int box_try_lock(struct state *st, const char *id, int *ret_lock_fd, struct err *e);
 
+/* Writes the events of a run's end: oom if that was it, and die. exit_code may have WIRE_EXIT_OOM added. */
+int box_event_die(struct state *st, const struct box *b, int exit_code, struct err *e);
+
+/* An event without attributes of its own, with what the record says at that time. */
+int box_event_now(struct state *st, const char *id, const char *action, struct err *e);
+
+/* A signal was sent by a user, or because one asked for an end. */
+int box_event_signal(struct state *st, const char *id, int sig, struct err *e);
+
+/* How the last run ended of a box that is removed with it. */
+struct box_run_end {
+	int exit_code; /* WIRE_EXIT_OOM may be added */
+	int signal;    /* it was ended by removal: what is told of that; else 0 */
+};
+/* As box_remove_locked; the end of a run that is not in the record yet, or NULL, is told with the removal. */
+int box_remove_run(
+	struct state *st, const char *id, int *lock_fd, const struct box_run_end *how, struct err *e);
+/* What box_reconcile does, for one box; waits for a dying owner until the deadline (monotonic). 1: it has an owner. */
+int box_repair(struct state *st, const char *id, uint64_t deadline_ns, struct err *e);
+
 /* Makes scratch.img in the box's folder unless it is there: a sparse copy of a template formatted once. */
 int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err *e);
+
+/* Connects to the vsock device of a running box, as box_connect_guest without the handshake. fd or -errno. */
+int box_dial_guest(struct state *st, const struct box *b, struct err *e);
 
 /* Listening and connected Unix stream sockets by folder and name, for paths of any length. fd or -errno. */
 int unix_listen_at(int dirfd, const char *name);

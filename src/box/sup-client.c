@@ -16,6 +16,7 @@ struct sup_client {
 	bool inherited;	  /* see sup_client_add */
 	bool has_stdin;	  /* its input goes to the workload */
 	bool stdin_eof;	  /* it will send no more */
+	bool finished;	  /* it has its answer: it goes once that is written */
 	struct buf input; /* granted, received and not yet passed on: at most WIRE_STDIN_WINDOW */
 };
 
@@ -27,13 +28,19 @@ static void grant(struct sup_client *c, size_t bytes)
 	}
 }
 
-static void update_throttle(struct supervisor *s)
+void sup_clients_update_throttle(struct supervisor *s)
 {
-	bool full = false;
+	bool full = sup_log_full(s);
 	/* Once it is to stop, nobody can hold it up by not reading: who is behind misses the rest (sup_clients_output). */
 	for (struct sup_client *c = s->clients; c; c = c->next)
-		full |= wire_conn_pending(c->conn) > SUP_CLIENT_QUEUE_MAX;
-	sup_guest_throttle(s, full && !s->stopping);
+		full |= !c->finished && wire_conn_pending(c->conn) > SUP_CLIENT_QUEUE_MAX;
+	sup_guest_throttle(s, full && !s->run.stopping);
+}
+
+/* Whether input is over with the first client. A terminal stays: who detached may come back to it. */
+static bool ends_with_client(const struct supervisor *s)
+{
+	return s->box->config.stdin_once && !s->box->config.process.tty;
 }
 
 static void remove_client(struct sup_client *c)
@@ -45,14 +52,15 @@ static void remove_client(struct sup_client *c)
 		p = &(*p)->next;
 	*p = c->next;
 	s->n_clients--;
-	if (s->pausing == c)
-		s->pausing = NULL; /* done all the same */
-	bool ends_stdin = c->has_stdin && s->box->config.stdin_once, silent = c->inherited && c->op == 0;
+	if (s->run.pausing == c)
+		s->run.pausing = NULL; /* done all the same */
+	bool ends_stdin = c->has_stdin && !c->finished && ends_with_client(s);
+	bool silent = c->inherited && c->op == 0 && !c->finished;
 	wire_conn_free(c->conn);
 	buf_done(&c->input);
 	free(c);
-	if (s->phase == SUP_DONE) {
-		if (!s->clients)
+	if (s->run.phase == SUP_DONE) {
+		if (!s->clients && s->lock_fd < 0)
 			loop_quit(s->loop, 0);
 		return;
 	}
@@ -63,39 +71,96 @@ static void remove_client(struct sup_client *c)
 		return;
 	}
 	/* The only source of input is gone: the workload sees end of file once what was received is through. */
-	s->stdin_over |= ends_stdin;
+	s->run.stdin_over |= ends_stdin;
 	sup_clients_pump_stdin(s);
-	update_throttle(s);
+	sup_clients_update_throttle(s);
 }
 
 void sup_clients_pump_stdin(struct supervisor *s)
 {
-	if (!s->session)
+	if (!s->run.session)
 		return;
 	for (struct sup_client *c = s->clients; c; c = c->next) {
-		while (c->input.len && s->guest_credit) {
-			size_t n =
-				MIN_OF(MIN_OF(c->input.len, (size_t)s->guest_credit), (size_t)WIRE_DATA_MAX);
-			if (!s->stdin_closed)
-				wire_put(wire_conn_out(s->session), WIRE_STDIN, buf_data(&c->input), n);
+		if (c->finished) /* its input was for a run that is over */
+			continue;
+		while (c->input.len && s->run.guest_credit) {
+			size_t n = MIN_OF(
+				MIN_OF(c->input.len, (size_t)s->run.guest_credit), (size_t)WIRE_DATA_MAX);
+			if (!s->run.stdin_closed)
+				wire_put(wire_conn_out(s->run.session), WIRE_STDIN, buf_data(&c->input), n);
 			buf_consume(&c->input, n);
-			s->guest_credit -= (uint32_t)n;
+			s->run.guest_credit -= (uint32_t)n;
 			grant(c, n);
 		}
 		if (c->has_stdin && c->stdin_eof && c->input.len == 0)
-			s->stdin_over |= s->box->config.stdin_once;
+			s->run.stdin_over |= ends_with_client(s);
 	}
-	if (s->stdin_over && !s->stdin_closed) {
-		s->stdin_closed = true;
-		wire_put(wire_conn_out(s->session), WIRE_STDIN_EOF, NULL, 0);
+	if (s->run.stdin_over && !s->run.stdin_closed) {
+		s->run.stdin_closed = true;
+		wire_put(wire_conn_out(s->run.session), WIRE_STDIN_EOF, NULL, 0);
 	}
-	wire_conn_flush(s->session);
+	wire_conn_flush(s->run.session);
 }
 
 void sup_client_reply(struct sup_client *c, int code, const char *text)
 {
 	ctl_put_reply(wire_conn_out(c->conn), code, text);
 	wire_conn_flush(c->conn);
+}
+
+static void put_started(struct sup_client *c)
+{
+	wire_put_u32(wire_conn_out(c->conn), WIRE_STARTED, c->s->run.workload_pid);
+	wire_conn_flush(c->conn);
+}
+
+static int attach(struct sup_client *c, const struct box_request *req)
+{
+	struct supervisor *s = c->s;
+
+	if (sup_restarting(s)) {
+		wire_put_fail(wire_conn_out(c->conn), 1, "it is restarting: wait until it runs");
+		wire_conn_flush(c->conn);
+		c->finished = true;
+		return 0;
+	}
+	c->has_stdin = req->attach_stdin && s->box->config.process.open_stdin;
+	if (s->run.phase >= SUP_RUNNING)
+		put_started(c);
+	if (c->has_stdin)
+		grant(c, WIRE_STDIN_WINDOW);
+	wire_conn_flush(c->conn);
+	return 0;
+}
+
+/* A signal to the workload. What is to end a box that waits to be restarted ends the waiting. */
+static void pass_signal(struct sup_client *c, int sig)
+{
+	struct supervisor *s = c->s;
+
+	if (sup_restarting(s) && sup_signal_ends(s, sig)) {
+		sup_client_reply(c, 0, NULL);
+		sup_stop(s, sig, 0, SUP_KILL);
+	} else if (sup_restarting(s)) {
+		sup_client_reply(c, -EAGAIN, "it is restarting: wait until it runs");
+	} else if (s->run.phase < SUP_RUNNING) {
+		sup_client_reply(c, -EAGAIN, "the workload has not started yet");
+	} else if (s->run.phase > SUP_RUNNING) {
+		sup_client_reply(c, -ESRCH, "the workload has ended");
+	} else {
+		sup_client_reply(c, 0, NULL);
+		sup_signal(s, sig);
+	}
+}
+
+static void reload(struct sup_client *c)
+{
+	struct err e = {0};
+	struct supervisor *s = c->s;
+	int r = sup_reload(s, &e);
+
+	sup_client_reply(c, r, r < 0 ? e.msg : NULL);
+	sup_reloaded(s); /* c may be gone after it */
 }
 
 static int on_request(struct sup_client *c, const struct wire_frame *f)
@@ -109,38 +174,29 @@ static int on_request(struct sup_client *c, const struct wire_frame *f)
 	c->op = req.op;
 	switch (req.op) {
 	case BOX_OP_ATTACH:
-		c->has_stdin = req.attach_stdin && s->box->config.process.open_stdin;
-		if (s->phase >= SUP_RUNNING)
-			wire_put_u32(wire_conn_out(c->conn), WIRE_STARTED, s->workload_pid);
-		if (c->has_stdin)
-			grant(c, WIRE_STDIN_WINDOW);
-		wire_conn_flush(c->conn);
-		return 0;
+		return attach(c, &req);
 	case BOX_OP_STARTED:
-		if (s->phase >= SUP_RUNNING) {
-			wire_put_u32(wire_conn_out(c->conn), WIRE_STARTED, s->workload_pid);
-			wire_conn_flush(c->conn);
-		}
+		if (s->run.phase == SUP_RUNNING || s->run.phase == SUP_FLUSH)
+			put_started(c);
 		return 0;
 	case BOX_OP_STOP:
-		sup_stop(s, req.signal, req.timeout_ns);
+		if (req.discard)
+			sup_discard(s);
+		else
+			sup_stop(s, req.signal, req.timeout_ns, req.signal == SIGKILL ? SUP_KILL : SUP_STOP);
+		return 0;
+	case BOX_OP_RESTART:
+		sup_stop(s, req.signal, req.timeout_ns, SUP_RESTART);
 		return 0;
 	case BOX_OP_SIGNAL:
-		if (s->phase < SUP_RUNNING)
-			sup_client_reply(c, -EAGAIN, "the workload has not started yet");
-		else if (s->phase > SUP_RUNNING)
-			sup_client_reply(c, -ESRCH, "the workload has ended");
-		else {
-			if (req.signal == SIGKILL)
-				sup_stop(s, SIGKILL, 0);
-			else
-				sup_guest_signal(s, req.signal);
-			sup_client_reply(c, 0, NULL);
-		}
+		pass_signal(c, req.signal);
 		return 0;
 	case BOX_OP_PAUSE:
 	case BOX_OP_UNPAUSE:
 		sup_pause(s, c, req.op == BOX_OP_PAUSE);
+		return 0;
+	case BOX_OP_RELOAD:
+		reload(c);
 		return 0;
 	case BOX_OP_WAIT:
 		return 0;
@@ -178,6 +234,8 @@ static int on_frame(void *data, struct wire_conn *conn, const struct wire_frame 
 		return f->type == WIRE_CTL_REQUEST ? on_request(c, f) : -EBADMSG;
 	if (c->op != BOX_OP_ATTACH)
 		return -EBADMSG;
+	if (c->finished)
+		return 0;
 	switch (f->type) {
 	case WIRE_STDIN:
 	case WIRE_STDIN_EOF:
@@ -192,11 +250,11 @@ static int on_frame(void *data, struct wire_conn *conn, const struct wire_frame 
 		if (r < 0 || v < 1 || v > 64)
 			return -EBADMSG;
 		/* The user does not want to wait for the boot to end; and SIGKILL means it, whatever the guest does. */
-		if (v == SIGKILL || (c->s->phase < SUP_RUNNING &&
+		if (v == SIGKILL || (c->s->run.phase < SUP_RUNNING &&
 					    (v == SIGINT || v == SIGTERM || v == SIGHUP || v == SIGQUIT)))
-			sup_stop(c->s, (int)v, 0);
-		else if (c->s->phase == SUP_RUNNING)
-			sup_guest_signal(c->s, (int)v);
+			sup_stop(c->s, (int)v, 0, SUP_KILL);
+		else if (c->s->run.phase == SUP_RUNNING)
+			sup_signal(c->s, (int)v);
 		return 0;
 	default:
 		return -EBADMSG;
@@ -212,8 +270,8 @@ static void on_written(void *data, struct wire_conn *conn)
 {
 	struct sup_client *c = data;
 
-	update_throttle(c->s);
-	if (c->s->phase == SUP_DONE && wire_conn_pending(conn) == 0)
+	sup_clients_update_throttle(c->s);
+	if (c->finished && wire_conn_pending(conn) == 0)
 		remove_client(c);
 }
 
@@ -276,42 +334,74 @@ void sup_clients_unlisten(struct supervisor *s)
 void sup_clients_output(struct supervisor *s, enum wire_type type, const uint8_t *data, size_t len)
 {
 	for (struct sup_client *c = s->clients; c; c = c->next) {
-		if (c->op != BOX_OP_ATTACH ||
-			(s->stopping && wire_conn_pending(c->conn) > SUP_CLIENT_QUEUE_MAX))
+		if (c->op != BOX_OP_ATTACH || c->finished ||
+			(s->run.stopping && wire_conn_pending(c->conn) > SUP_CLIENT_QUEUE_MAX))
 			continue;
 		wire_put(wire_conn_out(c->conn), type, data, len);
 		wire_conn_flush(c->conn);
 	}
-	update_throttle(s);
+	sup_clients_update_throttle(s);
 }
 
 void sup_clients_started(struct supervisor *s)
 {
 	for (struct sup_client *c = s->clients; c; c = c->next) {
-		if (c->op == BOX_OP_ATTACH || c->op == BOX_OP_STARTED) {
-			wire_put_u32(wire_conn_out(c->conn), WIRE_STARTED, s->workload_pid);
-			wire_conn_flush(c->conn);
-		}
+		if (c->finished)
+			continue;
+		if (c->op == BOX_OP_ATTACH || c->op == BOX_OP_STARTED)
+			put_started(c);
+		else if (c->op == BOX_OP_RESTART)
+			sup_client_reply(c, 0, NULL);
 	}
 }
 
-void sup_clients_finish(struct supervisor *s, const char *error)
+/* Appends a client's answer to the end of a run. false: it stays, as its time comes with the next run. */
+static bool finish(struct sup_client *c, const char *error, bool again)
+{
+	const struct sup_run *run = &c->s->run;
+	struct buf *out = wire_conn_out(c->conn);
+	uint32_t status = (uint32_t)run->exit_code & ~WIRE_EXIT_OOM;
+	bool never = run->first && run->fail_text;
+
+	switch (c->op) {
+	case BOX_OP_STOP:
+		ctl_put_reply(out, 0, NULL);
+		return true;
+	case BOX_OP_RESTART:
+		if (run->intent == SUP_RESTART && again)
+			return false;
+		ctl_put_reply(out, -EIO, run->fail_text ? run->fail_text : "it was stopped meanwhile");
+		return true;
+	case BOX_OP_PAUSE:
+	case BOX_OP_UNPAUSE:
+		ctl_put_reply(out, -ESRCH, "the workload has ended");
+		return true;
+	case BOX_OP_SIGNAL:
+	case BOX_OP_RELOAD: /* answered */
+		return true;
+	default:
+		break;
+	}
+	if (again && (c->op == 0 || (run->fail_text && c->op == BOX_OP_STARTED)))
+		return false;
+	if (never)
+		wire_put_fail(out, status, run->fail_text);
+	else if (error && c->op == BOX_OP_ATTACH)
+		wire_put_fail(out, status, error);
+	else
+		wire_put_u32(out, WIRE_EXIT, status);
+	return true;
+}
+
+void sup_clients_finish(struct supervisor *s, const char *error, bool again)
 {
 	struct sup_client *next;
 
 	for (struct sup_client *c = s->clients; c; c = next) {
 		next = c->next;
-		struct buf *out = wire_conn_out(c->conn);
-		if (c->op == BOX_OP_STOP)
-			ctl_put_reply(out, 0, NULL);
-		else if (c->op == BOX_OP_PAUSE || c->op == BOX_OP_UNPAUSE)
-			ctl_put_reply(out, -ESRCH, "the workload has ended");
-		else if (s->fail_text)
-			wire_put_fail(out, (uint32_t)s->exit_code, s->fail_text);
-		else if (error && c->op == BOX_OP_ATTACH)
-			wire_put_fail(out, (uint32_t)s->exit_code, error);
-		else
-			wire_put_u32(out, WIRE_EXIT, (uint32_t)s->exit_code);
+		if (c->finished || !finish(c, error, again))
+			continue;
+		c->finished = true;
 		wire_conn_flush(c->conn);
 		if (wire_conn_pending(c->conn) == 0)
 			remove_client(c);
@@ -320,7 +410,7 @@ void sup_clients_finish(struct supervisor *s, const char *error)
 
 void sup_clients_free(struct supervisor *s)
 {
-	s->phase = SUP_DONE;
+	s->run.phase = SUP_DONE;
 	while (s->clients)
 		remove_client(s->clients);
 }

@@ -15,17 +15,20 @@ _Static_assert(WIRE_PORT_CONTROL == 4088, "the socket's name says the port");
 
 static void send_config(struct supervisor *s)
 {
-	struct wire_config c = {.hostname = s->box->config.hostname, .real_ns = time_real_ns()};
-	/* Without a network the box's own name means the loopback: many programs look it up. */
-	CLEANUP_FREE char *self = str_printf("127.0.0.1\t%s", s->box->config.hostname);
-	char *lines[] = {self};
+	CLEANUP(wire_config_done) struct wire_config c = {0};
 
-	if (self)
-		c.hosts = (struct strv){lines, 1};
+	if (box_fill_config(s->box, &c) < 0) {
+		sup_start_failed(s, 125, strerror(ENOMEM));
+		return;
+	}
+	c.real_ns = time_real_ns();
 	io_random(c.entropy, sizeof(c.entropy));
-	wire_put_config(wire_conn_out(s->control), &c);
-	wire_conn_flush(s->control);
+	int r = wire_put_config(wire_conn_out(s->run.control), &c);
 	explicit_bzero(c.entropy, sizeof(c.entropy));
+	if (r < 0)
+		sup_start_failed(s, 125, strerror(-r));
+	else
+		wire_conn_flush(s->run.control);
 }
 
 /* ---- session: the workload ---- */
@@ -48,10 +51,10 @@ static int on_session_frame(void *data, struct wire_conn *conn, const struct wir
 	uint32_t v = 0;
 	int r;
 
-	if (s->phase == SUP_LAUNCH) {
+	if (s->run.phase == SUP_LAUNCH) {
 		if (f->type == WIRE_FAIL)
 			return on_session_fail(s, f);
-		r = f->type == WIRE_STARTED ? wire_get_u32(f, &s->workload_pid) : -EBADMSG;
+		r = f->type == WIRE_STARTED ? wire_get_u32(f, &s->run.workload_pid) : -EBADMSG;
 		if (r < 0)
 			return r;
 		r = sup_record_running(s, &e);
@@ -59,34 +62,31 @@ static int on_session_frame(void *data, struct wire_conn *conn, const struct wir
 			sup_start_failed(s, 125, e.msg);
 			return 0;
 		}
-		s->phase = SUP_RUNNING;
-		sup_milestone(s, "workload started");
-		sup_clients_started(s);
-		sup_clients_pump_stdin(s);
+		sup_running(s);
 		return 0;
 	}
-	if (s->phase != SUP_RUNNING)
+	if (s->run.phase != SUP_RUNNING)
 		return 0;
 	switch (f->type) {
 	case WIRE_STDOUT:
 	case WIRE_STDERR:
 		sup_first_output(s);
-		log_writer_put(&s->log, f->type == WIRE_STDERR, f->payload, f->len);
+		sup_log_put(s, f->type == WIRE_STDERR, f->payload, f->len);
 		sup_clients_output(s, (enum wire_type)f->type, f->payload, f->len);
 		return 0;
 	case WIRE_STDIN_CREDIT:
 		r = wire_get_u32(f, &v);
-		if (r < 0 || v > WIRE_STDIN_WINDOW || s->guest_credit + v > WIRE_STDIN_WINDOW)
+		if (r < 0 || v > WIRE_STDIN_WINDOW || s->run.guest_credit + v > WIRE_STDIN_WINDOW)
 			return -EBADMSG;
 		/* Credit for input that it never took off the wire would have us queue without end. */
 		if (wire_conn_pending(conn) > SUP_SESSION_QUEUE_MAX)
 			return -EBADMSG;
-		s->guest_credit += v;
+		s->run.guest_credit += v;
 		sup_clients_pump_stdin(s);
 		return 0;
 	case WIRE_EXIT:
 		r = wire_get_u32(f, &v);
-		if (r < 0 || v > 255)
+		if (r < 0 || (v & ~WIRE_EXIT_OOM) > 255)
 			return -EBADMSG;
 		sup_milestone(s, "workload ended");
 		sup_workload_ended(s, (int)v);
@@ -100,12 +100,12 @@ static void on_session_end(void *data, struct wire_conn *conn, int error)
 {
 	struct supervisor *s = data;
 
-	wire_conn_free(TAKE_PTR(s->session));
-	if (error == -EBADMSG && s->phase <= SUP_RUNNING)
+	wire_conn_free(TAKE_PTR(s->run.session));
+	if (error == -EBADMSG && s->run.phase <= SUP_RUNNING)
 		sup_finish(s, 137, "the guest broke the protocol");
-	else if (s->phase == SUP_LAUNCH)
+	else if (s->run.phase == SUP_LAUNCH)
 		sup_guest_lost(s, "the guest refused to start the workload");
-	else if (s->phase == SUP_RUNNING)
+	else if (s->run.phase == SUP_RUNNING)
 		sup_guest_lost(s, "the guest ended the session");
 }
 
@@ -113,17 +113,24 @@ static const struct wire_conn_ops session_ops = {.on_frame = on_session_frame, .
 
 static void start_workload(struct supervisor *s, int fd)
 {
-	int r = wire_conn_new(s->loop, fd, &session_ops, s, &s->session);
+	struct wire_process *p = &s->box->config.process;
+	struct err e = {0};
+	int r = wire_conn_new(s->loop, fd, &session_ops, s, &s->run.session);
+
+	if (r == 0 && box_fill_process(s->st, s->box, p, &e) < 0) {
+		sup_start_failed(s, 125, e.msg);
+		return;
+	}
 	if (r == 0) {
-		s->box->config.process.main = true;
-		r = wire_put_process(wire_conn_out(s->session), &s->box->config.process);
+		p->main = true;
+		r = wire_put_process(wire_conn_out(s->run.session), p);
 	}
 	if (r < 0) {
 		sup_start_failed(
 			s, 125, r == -EMSGSIZE ? "command line and environment are too long" : strerror(-r));
 		return;
 	}
-	wire_conn_flush(s->session);
+	wire_conn_flush(s->run.session);
 }
 
 /* The device answers "OK <port>\n"; after that the stream is the guest's. */
@@ -140,9 +147,9 @@ static void on_handshake(void *data, int fd, uint32_t events)
 	if (n > 0 && n < (ssize_t)sizeof(line) && !nl)
 		return;
 	bool ok = nl && memcmp(line, "OK ", 3) == 0 && recv(fd, line, (size_t)(nl - line) + 1, 0) > 0;
-	loop_source_free(TAKE_PTR(s->handshake_io));
+	loop_source_free(TAKE_PTR(s->run.handshake_io));
 	if (ok)
-		start_workload(s, TAKE_FD(s->handshake_fd));
+		start_workload(s, TAKE_FD(s->run.handshake_fd));
 	else
 		sup_start_failed(s, 125, "the guest does not accept sessions");
 }
@@ -152,16 +159,16 @@ static void open_session(struct supervisor *s)
 	char line[HANDSHAKE_LINE_MAX];
 	int n = snprintf(line, sizeof(line), "CONNECT %u\n", WIRE_PORT_SESSION), r;
 
-	s->phase = SUP_LAUNCH;
-	s->handshake_fd = unix_connect_at(
+	s->run.phase = SUP_LAUNCH;
+	s->run.handshake_fd = unix_connect_at(
 		s->run_fd, RUN_VSOCK_SOCKET); /* our own listener: its backlog takes us at once */
-	r = s->handshake_fd;
+	r = s->run.handshake_fd;
 	if (r >= 0)
-		r = io_set_nonblock(s->handshake_fd, true);
+		r = io_set_nonblock(s->run.handshake_fd, true);
 	if (r == 0)
-		r = io_write_full(s->handshake_fd, line, (size_t)n);
+		r = io_write_full(s->run.handshake_fd, line, (size_t)n);
 	if (r == 0)
-		r = loop_add_io(s->loop, s->handshake_fd, EPOLLIN, on_handshake, s, &s->handshake_io);
+		r = loop_add_io(s->loop, s->run.handshake_fd, EPOLLIN, on_handshake, s, &s->run.handshake_io);
 	if (r < 0)
 		sup_start_failed(s, 125, strerror(-r));
 }
@@ -178,10 +185,10 @@ static int on_control_frame(void *data, struct wire_conn *conn, const struct wir
 
 	switch (f->type) {
 	case WIRE_HELLO:
-		if (s->phase != SUP_BOOT || s->greeted)
+		if (s->run.phase != SUP_BOOT || s->run.greeted)
 			return -EBADMSG;
 		sup_milestone(s, "guest connected");
-		s->greeted = true; /* once: an answer to each would be a way to fill our memory */
+		s->run.greeted = true; /* once: an answer to each would be a way to fill our memory */
 		r = wire_get_hello(f, &h);
 		if (r < 0)
 			return r;
@@ -191,20 +198,22 @@ static int on_control_frame(void *data, struct wire_conn *conn, const struct wir
 			send_config(s);
 		return r;
 	case WIRE_READY:
-		if (s->phase != SUP_BOOT)
+		if (s->run.phase != SUP_BOOT)
 			return -EBADMSG;
 		sup_milestone(s, "guest ready");
 		open_session(s);
 		return 0;
 	case WIRE_FAIL:
 		r = wire_get_fail(f, &status, &text);
-		if (r < 0 || s->phase > SUP_LAUNCH)
+		if (r < 0 || s->run.phase > SUP_LAUNCH)
 			return -EBADMSG;
 		sup_start_failed(s, 125, text);
 		return 0;
 	case WIRE_BYE:
-		if (s->phase == SUP_FLUSH)
-			sup_finish(s, s->exit_code, NULL);
+		if (s->run.phase == SUP_FLUSH) {
+			sup_milestone(s, "disk clean");
+			sup_finish(s, s->run.exit_code, NULL);
+		}
 		return 0;
 	case WIRE_PONG:
 		return 0;
@@ -217,15 +226,15 @@ static void on_control_end(void *data, struct wire_conn *conn, int error)
 {
 	struct supervisor *s = data;
 
-	wire_conn_free(TAKE_PTR(s->control));
-	if ((error == -EBADMSG || error == -EPROTO) && s->phase <= SUP_RUNNING)
+	wire_conn_free(TAKE_PTR(s->run.control));
+	if ((error == -EBADMSG || error == -EPROTO) && s->run.phase <= SUP_RUNNING)
 		sup_finish(s, 137, "the guest broke the protocol");
-	else if (s->phase <= SUP_LAUNCH)
+	else if (s->run.phase <= SUP_LAUNCH)
 		sup_guest_lost(s, "the guest went away while booting");
-	else if (s->phase == SUP_RUNNING)
+	else if (s->run.phase == SUP_RUNNING)
 		sup_guest_lost(s, "the guest went away");
-	else if (s->phase == SUP_FLUSH)
-		sup_finish(s, s->exit_code, "the guest did not unmount its disk");
+	else if (s->run.phase == SUP_FLUSH)
+		sup_finish(s, s->run.exit_code, "the guest did not unmount its disk");
 }
 
 static const struct wire_conn_ops control_ops = {.on_frame = on_control_frame, .on_end = on_control_end};
@@ -238,36 +247,37 @@ static void on_control_accept(void *data, int fd, uint32_t events)
 	if (conn < 0)
 		return;
 	/* One guest, one control connection, for life: the next can only be forged from inside. */
-	loop_source_free(TAKE_PTR(s->control_io));
-	close_fd(&s->control_listen_fd);
+	loop_source_free(TAKE_PTR(s->run.control_io));
+	close_fd(&s->run.control_listen_fd);
 	unlinkat(s->run_fd, CONTROL_SOCKET, 0);
-	int r = wire_conn_new(s->loop, conn, &control_ops, s, &s->control);
+	int r = wire_conn_new(s->loop, conn, &control_ops, s, &s->run.control);
 	if (r < 0)
 		sup_start_failed(s, 125, strerror(-r));
 }
 
 int sup_guest_listen(struct supervisor *s, struct err *e)
 {
-	s->control_listen_fd = unix_listen_at(s->run_fd, CONTROL_SOCKET);
-	int r = s->control_listen_fd;
+	s->run.control_listen_fd = unix_listen_at(s->run_fd, CONTROL_SOCKET);
+	int r = s->run.control_listen_fd;
 	if (r >= 0)
-		r = loop_add_io(s->loop, s->control_listen_fd, EPOLLIN, on_control_accept, s, &s->control_io);
+		r = loop_add_io(
+			s->loop, s->run.control_listen_fd, EPOLLIN, on_control_accept, s, &s->run.control_io);
 	return r < 0 ? err_sys(e, r, "cannot listen for the guest") : 0;
 }
 
 void sup_guest_signal(struct supervisor *s, int sig)
 {
-	if (s->session) {
-		wire_put_u32(wire_conn_out(s->session), WIRE_SIGNAL, (uint32_t)sig);
-		wire_conn_flush(s->session);
+	if (s->run.session) {
+		wire_put_u32(wire_conn_out(s->run.session), WIRE_SIGNAL, (uint32_t)sig);
+		wire_conn_flush(s->run.session);
 	}
 }
 
 void sup_guest_resize(struct supervisor *s, uint16_t rows, uint16_t cols)
 {
-	if (s->session) {
-		wire_put_resize(wire_conn_out(s->session), rows, cols);
-		wire_conn_flush(s->session);
+	if (s->run.session) {
+		wire_put_resize(wire_conn_out(s->run.session), rows, cols);
+		wire_conn_flush(s->run.session);
 	} else { /* not started yet: it starts with the right size */
 		s->box->config.process.rows = rows;
 		s->box->config.process.cols = cols;
@@ -276,26 +286,26 @@ void sup_guest_resize(struct supervisor *s, uint16_t rows, uint16_t cols)
 
 void sup_guest_throttle(struct supervisor *s, bool stop)
 {
-	if (s->session)
-		wire_conn_pause(s->session, stop);
+	if (s->run.session)
+		wire_conn_pause(s->run.session, stop);
 }
 
 void sup_guest_shutdown(struct supervisor *s)
 {
-	if (!s->control) {
-		sup_finish(s, s->exit_code, NULL);
+	if (!s->run.control) {
+		sup_finish(s, s->run.exit_code, NULL);
 		return;
 	}
-	wire_put(wire_conn_out(s->control), WIRE_SHUTDOWN, NULL, 0);
-	wire_conn_flush(s->control);
+	wire_put(wire_conn_out(s->run.control), WIRE_SHUTDOWN, NULL, 0);
+	wire_conn_flush(s->run.control);
 }
 
 void sup_guest_close(struct supervisor *s)
 {
-	wire_conn_free(TAKE_PTR(s->session));
-	wire_conn_free(TAKE_PTR(s->control));
-	loop_source_free(TAKE_PTR(s->handshake_io));
-	close_fd(&s->handshake_fd);
-	loop_source_free(TAKE_PTR(s->control_io));
-	close_fd(&s->control_listen_fd);
+	wire_conn_free(TAKE_PTR(s->run.session));
+	wire_conn_free(TAKE_PTR(s->run.control));
+	loop_source_free(TAKE_PTR(s->run.handshake_io));
+	close_fd(&s->run.handshake_fd);
+	loop_source_free(TAKE_PTR(s->run.control_io));
+	close_fd(&s->run.control_listen_fd);
 }

@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "run.h"
 #include "supervisor.h"
 
 /* ---- what the machine prints ---- */
@@ -66,7 +67,7 @@ static void last_words(struct supervisor *s, char *dst, size_t size)
 	size_t len;
 
 	dst[0] = '\0';
-	while (s->messages.rd >= 0 && capture_some(&s->messages))
+	while (s->run.messages.rd >= 0 && capture_some(&s->run.messages))
 		;
 	if (io_read_file_at(s->box_fd, "machine.log", SUP_CAPTURE_MAX, &text, &len) < 0)
 		return;
@@ -83,8 +84,8 @@ static void on_machine_end(void *data, int fd, uint32_t events)
 	struct supervisor *s = data;
 	char words[256], text[400];
 
-	if (s->phase == SUP_FLUSH) {
-		sup_finish(s, s->exit_code, NULL); /* the guest powered off by itself */
+	if (s->run.phase == SUP_FLUSH) {
+		sup_finish(s, s->run.exit_code, NULL); /* the guest powered off by itself */
 		return;
 	}
 	last_words(s, words, sizeof(words));
@@ -145,9 +146,9 @@ int sup_machine_start(struct supervisor *s, struct err *e)
 	if (r == 0)
 		r = find_parts(s, &p, e);
 	if (r == 0)
-		r = capture_open(s, &s->console, "console.log", &console, e);
+		r = capture_open(s, &s->run.console, "console.log", &console, e);
 	if (r == 0)
-		r = capture_open(s, &s->messages, "machine.log", &messages, e);
+		r = capture_open(s, &s->run.messages, "machine.log", &messages, e);
 	if (r < 0)
 		return r;
 	struct machine_config c = {
@@ -170,10 +171,10 @@ int sup_machine_start(struct supervisor *s, struct err *e)
 		.restore_mem_fd = -1,
 	};
 	sup_milestone(s, "starting the machine");
-	r = machine_start(s->loop, &c, &s->machine, e);
+	r = machine_start(s->loop, &c, &s->run.machine, e);
 	if (r == 0) {
-		r = loop_add_io(
-			s->loop, machine_end_fd(s->machine), EPOLLIN, on_machine_end, s, &s->machine_end);
+		r = loop_add_io(s->loop, machine_end_fd(s->run.machine), EPOLLIN, on_machine_end, s,
+			&s->run.machine_end);
 		if (r < 0)
 			err_sys(e, r, "cannot watch the machine");
 	}
@@ -187,7 +188,7 @@ int sup_record_running(struct supervisor *s, struct err *e)
 	struct machine_status status = {0};
 	json_t *confined = json_array();
 
-	machine_status(s->machine, &status);
+	machine_status(s->run.machine, &status);
 	for (unsigned i = 0; i < CONFINED_N; i++) {
 		if (status.confined & 1u << i)
 			json_array_append_new(confined, json_string(machine_confinement_name(i)));
@@ -198,7 +199,15 @@ int sup_record_running(struct supervisor *s, struct err *e)
 		"ConfinementMissing", safe);
 	CLEANUP_FREE char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
-	return text ? box_set_running(s->st, s->box->id, accel_name(s->accel), text, e) : err_oom(e);
+	if (!text)
+		return err_oom(e);
+	int r = state_begin(s->st, e);
+	if (r < 0)
+		return r;
+	r = box_set_running(s->st, s->box->id, accel_name(s->accel), text, e);
+	if (r == 0 && s->run.by_user)
+		r = box_event_now(s->st, s->box->id, "restart", e);
+	return state_end(s->st, r, e);
 }
 
 static void on_stats(void *data, int result, const struct machine_stats *m)
@@ -225,10 +234,10 @@ static void on_stats(void *data, int result, const struct machine_stats *m)
 
 void sup_first_output(struct supervisor *s)
 {
-	if (s->had_output)
+	if (s->run.had_output)
 		return;
-	s->had_output = true;
+	s->run.had_output = true;
 	sup_milestone(s, "first output");
 	if (log_get_level() >= LOG_LVL_DEBUG)
-		machine_stats(s->machine, on_stats, s);
+		machine_stats(s->run.machine, on_stats, s);
 }

@@ -4,21 +4,26 @@
  *
  * THEORY OF OPERATION
  *
- * One process, one thread, one event loop, for one run of one box. It is the parent of the machine, and stands between the
- * guest and any number of clients:
+ * One process, one thread, one event loop, for one life of one box: a run, and those that its restart policy or `restart`
+ * let follow. It is the parent of the machine, and stands between the guest and any number of clients:
  *
  *     machine --- console, messages ------> console.log, machine.log (bounded)
  *     guest ----- control (port 4088) ----> sup-guest.c    configuration, readiness, shutdown
  *     guest ----- session (port 4089) ----> sup-guest.c    the workload: output to the log and to clients
  *     clients --- run/ID/ctl.sock --------> sup-client.c   attach, stop, signal, wait
  *
- * Phases only move forward:
+ * Phases of a run only move forward:
  *
  *     BOOT      machine started; the guest connects, is configured, says READY
  *     LAUNCH    the session is open, START sent
  *     RUNNING   STARTED seen: the record says running (or stopping)
  *     FLUSH     EXIT seen, all output passed on; the guest unmounts (skipped with --rm: the disk is thrown away)
- *     DONE      machine gone, record final, lock given up; only clients that have not read everything keep us
+ *     OVER      machine gone, whoever waited for the end is told; the record says restarting until the next run's STARTED
+ *     DONE      machine gone, no run follows: the record is written, for a while again if that fails, the lock given up;
+ *               then only clients that have not read everything keep us
+ *
+ * OVER or DONE is decided by what the run ended for (enum sup_intent). A run that fails before RUNNING ends the life if it
+ * is the first one, as the command that asked for it is told; later it is an end like any other.
  *
  * Back-pressure: when an attached client does not read, the session is not read, and the workload's write blocks.
  * Everything the guest or a client sends is bounded by the frame limits of wire.h and the numbers below.
@@ -28,7 +33,6 @@
 
 #include "base/loop.h"
 #include "box/box.h"
-#include "log.h"
 #include "machine/machine.h"
 #include "wire/conn.h"
 
@@ -38,12 +42,14 @@
 	(2u << 20) /* bytes waiting for the guest: a window of input in the smallest frames */
 #define SUP_BOOT_LIMIT_NS \
 	300000000000ull /* from spawn to READY: an emulated host may run dozens of boots at once */
-#define SUP_FLUSH_LIMIT_NS 30000000000ull /* for the guest to unmount */
-#define SUP_KILL_LIMIT_NS  10000000000ull /* from SIGKILL to the workload's end, before the machine is ended */
-#define SUP_LOST_LIMIT_NS  2000000000ull /* from the end of the guest's connection to the end of its machine */
-#define SUP_CAPTURE_MAX	   (1u << 20)	 /* bytes of console.log, and of machine.log, of one run */
+#define SUP_FLUSH_LIMIT_NS  30000000000ull /* for the guest to unmount */
+#define SUP_KILL_LIMIT_NS   10000000000ull /* from SIGKILL to the workload's end, before the machine is ended */
+#define SUP_LOST_LIMIT_NS   2000000000ull /* from the end of the guest's connection to the end of its machine */
+#define SUP_RECORD_RETRY_NS 1000000000ull  /* between attempts to write the record's last move */
+#define SUP_RECORD_LIMIT_NS 30000000000ull /* then the next command repairs it */
+#define SUP_CAPTURE_MAX	    (1u << 20)	   /* bytes of console.log, and of machine.log, of one run */
 
-enum sup_phase { SUP_BOOT, SUP_LAUNCH, SUP_RUNNING, SUP_FLUSH, SUP_DONE };
+enum sup_phase { SUP_BOOT, SUP_LAUNCH, SUP_RUNNING, SUP_FLUSH, SUP_OVER, SUP_DONE };
 
 struct sup_client;
 
@@ -54,6 +60,50 @@ struct sup_capture {
 	struct loop_source *io;
 };
 
+/* Why a run ends, and so what comes after it. The first reason counts, but for a user's: then the last one. */
+enum sup_intent {
+	SUP_BY_POLICY, /* by itself: its restart policy decides */
+	SUP_HOST_DOWN, /* we were told to end: over; `monitor` is to bring it back later */
+	SUP_TIMED_OUT, /* --timeout: over, with 124 */
+	SUP_UNHEALTHY, /* its policy decides, and this is a failure whatever the exit status */
+	SUP_KILL,      /* by the user with a signal: over */
+	SUP_STOP,      /* by the user with `stop`: over */
+	SUP_RESTART,   /* by the user with `restart`: once more */
+};
+
+/* All that is of one run: from the start of a machine to its end. Set up by run_begin, released by run_release. */
+struct sup_run {
+	struct machine *machine;
+	struct loop_source *machine_end, *timer, *limit, *control_io, *handshake_io;
+	int control_listen_fd, handshake_fd;
+	struct sup_capture console,
+		messages; /* the guest's serial console; what the machine's backend says */
+
+	struct wire_conn *control, *session;
+	uint32_t guest_credit; /* bytes of STDIN the guest still takes */
+	uint32_t workload_pid;
+	bool greeted;	   /* HELLO was seen */
+	bool stdin_over;   /* no client will send more input */
+	bool stdin_closed; /* STDIN_EOF was sent */
+
+	enum sup_phase phase;
+	enum sup_intent intent;
+	bool first; /* the one that a command waits for: if it does not start, nothing has happened */
+	bool stopping, killed; /* a signal was sent to end it; SIGKILL was */
+	bool paused;	       /* the machine stands still */
+	bool had_output;
+	bool pause_pending;	    /* the machine has not answered a PAUSE or UNPAUSE yet */
+	struct sup_client *pausing; /* who asked; NULL once it went away */
+	bool pause_wanted;	    /* which of the two */
+	bool signalled;	       /* while it was being paused, by the signal that ends it: it is to go on */
+	uint64_t stop_ns;      /* monotonic: when SIGKILL follows, while stopping; 0: not set */
+	bool by_user;	       /* `restart` is why it is */
+	uint64_t started_ns;   /* monotonic, of STARTED */
+	int exit_code;	       /* WIRE_EXIT_OOM may be added */
+	char *fail_text;       /* why the start failed */
+	const char *lost_text; /* set while SUP_LOST_LIMIT_NS runs */
+};
+
 struct supervisor {
 	struct state *st;
 	struct box *box;
@@ -62,31 +112,21 @@ struct supervisor {
 	int scratch_fd; /* keeps the file's blocks until after the last answer: freeing them takes its time */
 	enum accel accel;
 
-	struct machine *machine;
-	struct loop_source *machine_end, *signals_io, *timer, *listen_io, *control_io, *handshake_io;
-	int signals_fd, listen_fd, control_listen_fd, handshake_fd;
-	struct sup_capture console,
-		messages; /* the guest's serial console; what the machine's backend says */
+	struct loop_source *signals_io, *listen_io;
+	int signals_fd, listen_fd;
 
-	struct wire_conn *control, *session;
-	struct log_writer log;
-	uint32_t guest_credit; /* bytes of STDIN the guest still takes */
-	uint32_t workload_pid;
-	bool greeted;	   /* HELLO was seen */
-	bool stdin_over;   /* no client will send more input */
-	bool stdin_closed; /* STDIN_EOF was sent */
-
-	uint64_t born_ns; /* monotonic: for sup_milestone */
-	enum sup_phase phase;
-	bool stopping, killed; /* a stop was asked for; SIGKILL was sent */
-	bool paused;	       /* the machine stands still */
-	bool had_output;
-	bool pause_pending;	    /* the machine has not answered a PAUSE or UNPAUSE yet */
-	struct sup_client *pausing; /* who asked; NULL once it went away */
-	bool pause_wanted;	    /* which of the two */
-	int exit_code;
-	char *fail_text;       /* why the start failed */
-	const char *lost_text; /* set while SUP_LOST_LIMIT_NS runs */
+	struct sup_run run;
+	struct sup_log *log;
+	struct sup_health *health;
+	struct box_backoff backoff;
+	uint32_t restart_count; /* by the policy */
+	bool discard;		/* the box is to be removed with the end of its run */
+	struct {
+		char *error; /* of the workload, NULL */
+		bool ran, cut_short;
+		uint64_t give_up_ns; /* monotonic */
+	} ending;		     /* DONE: what is to be written and told; the lock is held until then */
+	uint64_t born_ns;	     /* monotonic: for sup_milestone */
 
 	struct sup_client *clients;
 	unsigned n_clients;
@@ -95,19 +135,38 @@ struct supervisor {
 /* ---- supervisor.c ---- */
 /* Notes in supervisor.log, with A3S_LOG=debug, how long it took to get here. */
 void sup_milestone(const struct supervisor *s, const char *what);
-/* The workload never ran: status 125 to 127 and why. Ends everything. */
+/* STARTED was seen. */
+void sup_running(struct supervisor *s);
+/* The workload of this run never ran: status 125 to 127 and why. */
 void sup_start_failed(struct supervisor *s, int status, const char *text);
-/* The workload ended with this code; error NULL unless something went wrong. */
+/* The workload ended with this code, WIRE_EXIT_OOM added as the case may be. */
 void sup_workload_ended(struct supervisor *s, int code);
-/* The machine is of no more use: ends it, writes the final record, tells the clients. */
+/*
+ * The machine is of no more use: ends it, writes the record, tells the clients. error: what went wrong with a workload that
+ * ran, or NULL.
+ */
 void sup_finish(struct supervisor *s, int code, const char *error);
 /*
  * A connection of the guest is gone. If that is because the machine ended, the machine's end, which says more, is given
  * a moment to show; else text (a literal) is why.
  */
 void sup_guest_lost(struct supervisor *s, const char *text);
-/* Stop or kill, from a client or a signal to ourselves. */
-void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns);
+/* Ends the run: signal, and SIGKILL after the timeout. */
+void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns, enum sup_intent why);
+/* Ends the run at once and removes the box. */
+void sup_discard(struct supervisor *s);
+/* Sends a signal of a user to the workload that runs. One that is to end it makes an end by the user of what follows. */
+void sup_signal(struct supervisor *s, int sig);
+/* Whether the signal is one by which a user ends the box for good. */
+bool sup_signal_ends(const struct supervisor *s, int sig);
+/* Between two runs, or in a start that is not the first: there is no workload, nor is it over. */
+bool sup_restarting(const struct supervisor *s);
+/* The health check's verdict: ends the run if the policy will start it again. */
+void sup_unhealthy(struct supervisor *s);
+/* The record's configuration was changed: takes it over. */
+int sup_reload(struct supervisor *s, struct err *e);
+/* To follow once that is answered: ends the waiting for a restart that is not wanted any more. */
+void sup_reloaded(struct supervisor *s);
 
 /* PAUSE and UNPAUSE: replies to the client when done. */
 void sup_pause(struct supervisor *s, struct sup_client *c, bool pause);
@@ -130,6 +189,24 @@ void sup_guest_resize(struct supervisor *s, uint16_t rows, uint16_t cols);
 /* Reads on or stops reading the workload's output. */
 void sup_guest_throttle(struct supervisor *s, bool stop);
 
+/* ---- sup-log.c ---- */
+/* Opens what the box's log driver writes to. */
+int sup_log_open(struct supervisor *s, struct err *e);
+/* Output of the workload; stream 0: stdout, 1: stderr. */
+void sup_log_put(struct supervisor *s, int stream, const uint8_t *data, size_t len);
+/* Whether the workload must wait, because its log takes nothing at the moment. */
+bool sup_log_full(const struct supervisor *s);
+/* Writes what is left, if that goes at once, and closes. Nothing is done when it is not open. */
+void sup_log_close(struct supervisor *s);
+
+/* ---- sup-health.c ---- */
+/* The workload runs: probes begin, if the box has a health check. */
+void sup_health_start(struct supervisor *s);
+/* The machine stands still, or goes on (s->paused): so do intervals and time limits. */
+void sup_health_paused(struct supervisor *s);
+/* The workload has ended, or is to: no probe any more. Nothing is done when there is none. */
+void sup_health_stop(struct supervisor *s);
+
 /* ---- sup-client.c ---- */
 int sup_clients_listen(struct supervisor *s, struct err *e);
 /* fd is consumed. inherited: from the command that started us; if it goes without a word, so does the start. */
@@ -138,13 +215,16 @@ int sup_client_add(struct supervisor *s, int fd, bool inherited);
 void sup_client_reply(struct sup_client *c, int code, const char *text);
 /* No new clients. */
 void sup_clients_unlisten(struct supervisor *s);
+/* Lets the workload run or wait, whatever clients and log can take. */
+void sup_clients_update_throttle(struct supervisor *s);
 void sup_clients_output(struct supervisor *s, enum wire_type type, const uint8_t *data, size_t len);
 void sup_clients_started(struct supervisor *s);
 /*
- * To all: FAIL if the start failed, EXIT and successful replies otherwise. error: what went wrong with a workload that
- * ran, for whoever is attached; or NULL.
+ * The run is over. To all that wait for that: FAIL if the first start failed, EXIT and replies otherwise. error: what went
+ * wrong with a workload that ran, for whoever is attached; or NULL. again: another run follows, so that those who asked for
+ * it, and those who have not asked for anything yet, stay.
  */
-void sup_clients_finish(struct supervisor *s, const char *error);
+void sup_clients_finish(struct supervisor *s, const char *error, bool again);
 /* Sends what clients typed, as far as the guest's credit goes. */
 void sup_clients_pump_stdin(struct supervisor *s);
 void sup_clients_free(struct supervisor *s);

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "box/caps.h"
 #include "config.h"
 #include "ctl.h"
 #include "names.h"
@@ -95,13 +96,92 @@ static void every_number_and_flag_survives(void **state)
 	}
 }
 
+static void fill(struct strv *l, const char *what)
+{
+	assert_int_equal(strv_push(l, what), 0);
+	assert_int_equal(strv_push(l, "\xff"), 0);
+}
+
+/* All that there is, each with a value of its own; and again through JSON: nothing is left out. */
+static void nothing_of_it_is_forgotten(void **state)
+{
+	struct box_config c = {.vcpus = 3,
+		.mem_bytes = 1,
+		.stop_signal = 9,
+		.stop_timeout_ns = 2,
+		.run_limit_ns = 3,
+		.limits = {4, 5, 6, strdup("0-1"), 7, 8, UINT64_MAX, 9},
+		.nano_cpus = 10,
+		.restart = {BOX_RESTART_ON_FAILURE, 11},
+		.health = {.interval_ns = 12,
+			.timeout_ns = 13,
+			.start_period_ns = 14,
+			.start_interval_ns = 15,
+			.retries = 16},
+		.log = {.driver = BOX_LOG_SYSLOG, .max_size = 17, .max_files = 18},
+		.shm_bytes = 19,
+		.privileged = true,
+		.read_only = true,
+		.unmasked = true,
+		.user_namespace = true,
+		.seccomp = BOX_SECCOMP_OWN,
+		.process = {.caps = 0x1ffffffffff,
+			.no_new_privileges = true,
+			.init = true,
+			.oom_score_adj = -1000,
+			.rlimits = {{7, 20, UINT64_MAX}, {15, 0, 21}},
+			.n_rlimits = 2}};
+	struct strv *lists[] = {&c.labels, &c.health.test, &c.log.opts, &c.tmpfs, &c.sysctls, &c.devices,
+		&c.add_hosts, &c.dns, &c.dns_search, &c.dns_opts, &c.cap_add, &c.cap_drop, &c.security_opts,
+		&c.annotations, &c.exposed_ports};
+	char name[8];
+
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		snprintf(name, sizeof(name), "%zu", i);
+		fill(lists[i], name);
+	}
+	struct box_config back = back_and_forth(&c);
+	CLEANUP_FREE char *first = box_config_to_json(&c), *second = box_config_to_json(&back);
+	assert_string_equal(first, second);
+	assert_string_equal(back.exposed_ports.v[0], "14");
+	assert_string_equal(back.limits.cpuset, "0-1");
+	assert_true(back.limits.swap_max == UINT64_MAX && back.limits.pids_max == 9 &&
+		    back.limits.cpu_shares == 4);
+	assert_int_equal(back.restart.policy, BOX_RESTART_ON_FAILURE);
+	assert_int_equal(back.log.driver, BOX_LOG_SYSLOG);
+	assert_int_equal(back.seccomp, BOX_SECCOMP_OWN);
+	assert_int_equal(back.process.oom_score_adj, -1000);
+	assert_int_equal(back.process.n_rlimits, 2);
+	assert_true(back.process.rlimits[0].hard == UINT64_MAX && back.process.rlimits[1].resource == 15);
+	assert_true(
+		back.process.init && back.process.no_new_privileges && back.user_namespace && back.unmasked);
+	assert_true(back.process.caps == 0x1ffffffffff);
+	box_config_done(&c);
+	box_config_done(&back);
+}
+
+static void a_record_of_before_has_todays_defaults(void **state)
+{
+	struct box_config c = {0};
+
+	assert_int_equal(box_config_from_json("{\"argv\":[\"sh\"],\"vcpus\":2}", &c), 0);
+	assert_true(c.process.caps == BOX_CAPS_DEFAULT);
+	assert_true(c.limits.swap_max == UINT64_MAX);
+	assert_int_equal(c.seccomp, BOX_SECCOMP_DEFAULT);
+	assert_int_equal(c.restart.policy, BOX_RESTART_NO);
+	box_config_done(&c);
+}
+
 static void malformed_json_is_refused_and_leaks_nothing(void **state)
 {
 	static const char *const bad[] = {"", "{", "[]", "null", "1", "\"x\"", "{} trailing",
 		"{\"argv\":[1]}", "{\"argv\":[\"x\",{\"b64\":\"?\"}]}", "{\"argv\":[{}]}",
 		"{\"argv\":[{\"b64\":1}]}", "{\"cwd\":7}", "{\"env\":[true]}",
 		"{\"argv\":[\"a\"],\"argv\":[\"b\"]}", "{\"accel\":\"hvf\"}", "{\"cwd\":\"\xff\"}",
-		"{\"argv\":\"sh\"}", "{\"labels\":{\"a\":\"b\"}}"};
+		"{\"rlimits\":[[1,2]]}", "{\"rlimits\":[[16,2,3]]}", "{\"rlimits\":[[1,2,\"3\"]]}",
+		"{\"rlimits\":7}", "{\"seccomp\":\"off\"}", "{\"restart\":1}", "{\"log\":\"x\"}",
+		"{\"oom_score_adj\":1001}", "{\"stop_signal\":65}", "{\"vcpus\":-1}", "{\"caps\":\"all\"}",
+		"{\"privileged\":1}", "{\"memory\":1.5}", "{\"argv\":\"sh\"}", "{\"labels\":{\"a\":\"b\"}}"};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		struct box_config c = {.vcpus = 77};
@@ -164,7 +244,7 @@ static void malformed_requests_are_refused(void **state)
 {
 	assert_int_equal(get_request(BOX_OP_STOP, 15, 0), 0);
 	assert_int_equal(get_request(0, 15, 0), -EBADMSG);
-	assert_int_equal(get_request(BOX_OP_UNPAUSE + 1, 15, 0), -EBADMSG);
+	assert_int_equal(get_request(BOX_OP_RELOAD + 1, 15, 0), -EBADMSG);
 	assert_int_equal(get_request((1ull << 32) + BOX_OP_STOP, 15, 0), -EBADMSG);
 	for (size_t cut = 1; cut < 18; cut++)
 		assert_int_equal(get_request(BOX_OP_STOP, 15, cut), -EBADMSG);
@@ -251,6 +331,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_string_survives_even_if_it_is_no_text),
 		cmocka_unit_test(every_number_and_flag_survives),
+		cmocka_unit_test(nothing_of_it_is_forgotten),
+		cmocka_unit_test(a_record_of_before_has_todays_defaults),
 		cmocka_unit_test(malformed_json_is_refused_and_leaks_nothing),
 		cmocka_unit_test(every_request_survives),
 		cmocka_unit_test(malformed_requests_are_refused),

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "state/event.h"
+
 struct state *st;
 struct err err;
 
@@ -21,7 +23,8 @@ int home_set_up(void **state)
 	err = (struct err){0};
 	if (!mkdtemp(top) || setenv("A3S_HOME", top, 1) < 0)
 		return -1;
-	if (state_open(&st, &err) < 0 || box_init(st, &err) < 0 || oci_store_open(st, &store, &err) < 0)
+	if (state_open(&st, &err) < 0 || event_init(st, &err) < 0 || box_init(st, &err) < 0 ||
+		oci_store_open(st, &store, &err) < 0)
 		return -1;
 	/* A box refers to an image that the store knows. */
 	return state_exec(st, &err,

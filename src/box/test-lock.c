@@ -244,6 +244,7 @@ static const struct {
 } repairs[] = {{BOX_CREATED, false, BOX_CREATED}, {BOX_CREATED, true, BOX_CREATED},
 	{BOX_STARTING, false, BOX_CREATED}, {BOX_STARTING, true, -1}, {BOX_RUNNING, false, BOX_EXITED},
 	{BOX_RUNNING, true, -1}, {BOX_PAUSED, false, BOX_EXITED}, {BOX_PAUSED, true, -1},
+	{BOX_RESTARTING, false, BOX_EXITED}, {BOX_RESTARTING, true, -1}, {BOX_DEAD, false, BOX_DEAD},
 	{BOX_STOPPING, false, BOX_EXITED}, {BOX_STOPPING, true, -1}, {BOX_EXITED, false, BOX_EXITED},
 	{BOX_EXITED, true, BOX_EXITED}, {BOX_REMOVING, false, -1}, {BOX_REMOVING, true, -1}};
 
@@ -351,10 +352,14 @@ static void a_box_that_cannot_be_repaired_does_not_keep_others_from_it(void **st
 	snprintf(cmd, sizeof(cmd), "chown -R 0 '%s'", st->home);
 	assert_int_equal(system(cmd), 0);
 	assert_int_equal(status, 0);
-	assert_int_equal(state_of(bad), BOX_REMOVING);
+	assert_int_equal(state_of(bad), BOX_DEAD);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(state_of(good[i]), -1);
-	expect(box_reconcile(st, &err), 0); /* once nothing is in the way, it is finished */
+	expect(box_reconcile(st, &err), 0);
+	assert_int_equal(state_of(bad), BOX_DEAD); /* nobody tries again unasked */
+	int lock = -1;
+	expect(box_lock(st, bad, &lock, &err), 0);
+	expect(box_remove_locked(st, bad, &lock, &err), 0);
 	assert_int_equal(state_of(bad), -1);
 	free(bad);
 	free(good[0]);

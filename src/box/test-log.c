@@ -15,7 +15,7 @@
 #include "log.h"
 #include "run.h"
 
-enum { LIMIT_S = 120, OUT_MAX = 64 << 20 };
+enum { LIMIT_S = 120, OUT_MAX = 64 << 20, FILE_MAX = 1 << 20, FILES = 3 };
 
 static struct box *b;
 static int lock_fd, box_dir;
@@ -28,6 +28,7 @@ static int set_up(void **state)
 		return -1;
 	lock_fd = -1;
 	b = make_box("b", false, BOX_CREATED, &lock_fd);
+	b->config.log = (struct box_log_config){.max_size = FILE_MAX, .max_files = FILES};
 	box_dir = box_open_box_dir(st, b->id, true, &err);
 	return box_dir < 0 ? -1 : 0;
 }
@@ -42,16 +43,23 @@ static int tear_down(void **state)
 	return home_tear_down(state);
 }
 
+/* Takes it along. */
+static void set_opt(const char *opt)
+{
+	assert_int_equal(strv_push(&b->config.log.opts, opt), 0);
+}
+
 static struct log_writer open_writer(void)
 {
 	struct log_writer w;
-	expect(log_writer_open(&w, box_dir, &err), 0);
+	expect(log_writer_open(&w, box_dir, b, &err), 0);
 	return w;
 }
 
 static void put(struct log_writer *w, int stream, const char *text)
 {
 	log_writer_put(w, stream, (const uint8_t *)text, strlen(text));
+	log_writer_flush(w);
 }
 
 static void put_and_close(const char *text)
@@ -305,39 +313,72 @@ static void a_line_torn_by_a_crash_is_skipped_and_the_next_one_is_not_lost(void 
 	assert_out("before\nafter\nand more\n");
 }
 
-static void a_full_disk_loses_output_but_nothing_that_comes_after_it(void **state)
+/* From now on no file can grow beyond `bytes`; 0: as before. */
+static void limit_files(rlim_t bytes)
 {
-	struct rlimit old, small;
+	static struct rlimit old;
+
+	if (bytes) {
+		signal(SIGXFSZ, SIG_IGN);
+		assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	}
+	struct rlimit now = {bytes ? bytes : old.rlim_cur, old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &now), 0);
+	if (!bytes)
+		signal(SIGXFSZ, SIG_DFL);
+}
+
+static void what_a_full_disk_does_not_take_waits(void **state)
+{
 	struct log_writer w = open_writer();
-	char line[200];
+	char want[4096] = "before\n", line[200];
 
 	put(&w, 0, "before\n");
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-	small = old;
-	small.rlim_cur = 1000;
-	void (*was)(int) = signal(SIGXFSZ, SIG_IGN);
-	int saved = dup(STDERR_FILENO), quiet = temp_fd();
-	dup2(quiet, STDERR_FILENO);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	limit_files(1000);
 	memset(line, 'x', sizeof(line));
 	line[sizeof(line) - 2] = '\n';
 	line[sizeof(line) - 1] = '\0';
-	for (int i = 0; i < 20; i++)
+	for (int i = 0; i < 10; i++) {
 		put(&w, 0, line); /* one of them is cut */
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-	dup2(saved, STDERR_FILENO);
-	close(saved);
-	signal(SIGXFSZ, was);
+		strcat(want, line);
+	}
+	assert_int_equal(log_writer_flush(&w), -EFBIG);
+	assert_true(log_writer_pending(&w) > 1000);
+	limit_files(0);
+	assert_int_equal(log_writer_flush(&w), 0);
+	assert_int_equal(log_writer_pending(&w), 0);
 	put(&w, 0, "after\n");
 	log_writer_close(&w);
-
-	take_output(quiet, &err_text, &err_len);
-	char *said = strstr(err_text, "output is being lost");
-	assert_non_null(said);
-	assert_null(strstr(said + 1, "output is being lost")); /* once */
+	strcat(want, "after\n");
 	read_logs();
-	assert_int_equal(strncmp(out_text, "before\nxxx", 10), 0);
-	assert_true(out_len > 13 && strcmp(out_text + out_len - 7, "\nafter\n") == 0);
+	assert_out(want);
+	assert_int_equal(err_len, 0);
+}
+
+static void what_is_given_up_is_said(void **state)
+{
+	struct log_writer w = open_writer();
+	char line[1001];
+
+	put(&w, 0, "before\n");
+	limit_files(300);
+	memset(line, 'x', sizeof(line));
+	line[sizeof(line) - 2] = '\n';
+	line[sizeof(line) - 1] = '\0';
+	put(&w, 0, line);
+	put(&w, 1, line);
+	log_writer_drop(&w);
+	assert_int_equal(log_writer_pending(&w), 0);
+	assert_int_equal(log_writer_flush(&w), -EFBIG); /* nor can that be said yet */
+	put(&w, 0, "12345\n");
+	log_writer_drop(&w);
+	limit_files(0);
+	put(&w, 0, "after\n");
+	log_writer_close(&w);
+	read_logs();
+	assert_out("before\nafter\n");
+	assert_string_equal(
+		err_text, "a3s-box: 2006 bytes of output are missing here: they could not be logged\n");
 }
 
 static void a_log_that_is_a_link_is_refused(void **state)
@@ -346,7 +387,7 @@ static void a_log_that_is_a_link_is_refused(void **state)
 
 	assert_int_equal(mkdirat(box_dir, "logs", 0700), 0);
 	assert_int_equal(symlinkat("../elsewhere", box_dir, "logs/box.log"), 0);
-	assert_int_equal(log_writer_open(&w, box_dir, &err), -ELOOP);
+	assert_int_equal(log_writer_open(&w, box_dir, b, &err), -ELOOP);
 	assert_int_equal(faccessat(box_dir, "elsewhere", F_OK, 0), -1);
 }
 
@@ -410,6 +451,71 @@ static void entries_can_be_limited_by_time_and_shown_with_it(void **state)
 	assert_out("2020-01-01T00:00:00.000000000Z old\n2020-01-01T00:00:00.000000001Z new\n");
 }
 
+static void the_tail_can_be_limited_by_time_too(void **state)
+{
+	struct box_log_opts o = {.tail = 2, .since_ns = 1577836801000000000, .until_ns = 1577836805000000000};
+	char entry[160];
+
+	assert_int_equal(mkdirat(box_dir, "logs", 0700), 0);
+	for (int i = 0; i < 10; i++) {
+		snprintf(entry, sizeof(entry),
+			"{\"log\":\"%d\\n\",\"stream\":\"stdout\",\"time\":\"2020-01-01T00:00:0%d."
+			"000000000Z\"}\n",
+			i, i);
+		append_raw(i < 5 ? "box.log.1" : "box.log", entry, strlen(entry));
+	}
+	read_logs_with(&o);
+	assert_out("4\n5\n");
+	o.tail = -1;
+	read_logs_with(&o);
+	assert_out("1\n2\n3\n4\n5\n");
+	o.tail = 100;
+	read_logs_with(&o);
+	assert_out("1\n2\n3\n4\n5\n");
+}
+
+static void a_tail_counts_lines_whatever_their_length(void **state)
+{
+	struct log_writer w = open_writer();
+	struct box_log_opts o = {.tail = 2, .timestamps = true};
+	size_t len = 5 * LOG_LINE_MAX + 3;
+	char *line = malloc(len + 1);
+
+	memset(line, 'y', len);
+	line[len - 1] = '\n';
+	line[len] = '\0';
+	put(&w, 0, "first\n");
+	put(&w, 0, line);
+	put(&w, 0, "last");
+	log_writer_close(&w);
+	read_logs_with(&o);
+	/* A time stands before each line, not before each of its pieces. */
+	assert_int_equal(out_len, 31 + len + 31 + 4);
+	assert_memory_equal(out_text + 31, line, len);
+	assert_memory_equal(out_text + out_len - 4, "last", 4);
+	o.tail = 1;
+	read_logs_with(&o);
+	assert_int_equal(out_len, 31 + 4);
+	free(line);
+}
+
+static void details_are_what_the_options_ask_for(void **state)
+{
+	struct box_log_opts o = {.tail = -1, .details = true};
+
+	assert_int_equal(strv_push(&b->config.labels, "com.example.a=1 & 2"), 0);
+	assert_int_equal(strv_push(&b->config.labels, "other=x"), 0);
+	assert_int_equal(strv_push(&b->config.process.env, "LEVEL=\xff,"), 0);
+	set_opt("labels=none,com.example.a");
+	set_opt("env=LEVEL");
+	set_opt("tag=t-{{ .Name }}");
+	put_and_close("text\n");
+	read_logs_with(&o);
+	assert_out("LEVEL=%5Cxff%2C,com.example.a=1+%26+2,tag=t-b text\n");
+	read_logs();
+	assert_out("text\n");
+}
+
 /* ---- rotation ---- */
 
 /* Lines "NNNNNNN xxx…\n" of 4 KiB, numbered from `from`. */
@@ -443,24 +549,24 @@ static int assert_numbers(const char *text, size_t len, int last)
 static void old_parts_are_dropped_and_the_rest_is_read_in_order(void **state)
 {
 	struct log_writer w = open_writer();
-	int per_file = LOG_FILE_MAX / 4096, last = put_numbers(&w, 1, per_file * (LOG_FILES + 1)) - 1;
+	int per_file = FILE_MAX / 4096, last = put_numbers(&w, 1, per_file * (FILES + 1)) - 1;
 	struct stat s;
-	struct box_log_opts o = {.tail = 3000};
+	struct box_log_opts o = {.tail = 300};
 
 	log_writer_close(&w);
-	for (int i = 0; i <= LOG_FILES; i++) {
+	for (int i = 0; i <= FILES; i++) {
 		char name[32];
 		snprintf(name, sizeof(name), i ? "logs/box.log.%d" : "logs/box.log", i);
 		int r = fstatat(box_dir, name, &s, 0);
-		assert_int_equal(r, i < LOG_FILES ? 0 : -1);
+		assert_int_equal(r, i < FILES ? 0 : -1);
 		if (r == 0)
-			assert_true(s.st_size < LOG_FILE_MAX + 65536);
+			assert_true(s.st_size < FILE_MAX + 65536);
 	}
 	read_logs();
 	int first = assert_numbers(out_text, out_len, last);
-	assert_true(first > 1 && last - first >= (LOG_FILES - 1) * (per_file - 200));
+	assert_true(first > 1 && last - first >= (FILES - 1) * (per_file - 20));
 	read_logs_with(&o); /* a tail that begins in an older part */
-	assert_int_equal(assert_numbers(out_text, out_len, last), last - 2999);
+	assert_int_equal(assert_numbers(out_text, out_len, last), last - 299);
 }
 
 static void a_rotation_cut_off_by_a_crash_loses_nothing(void **state)
@@ -489,6 +595,22 @@ static void a_rotation_cut_off_by_a_crash_loses_nothing(void **state)
 		}
 		read_logs();
 		assert_out(want);
+	}
+}
+
+static void without_older_parts_all_is_in_one_file(void **state)
+{
+	for (int rotated = 0; rotated < 2; rotated++) {
+		b->config.log.max_files = rotated ? 1 : FILES;
+		b->config.log.max_size = rotated ? FILE_MAX : 0;
+		struct log_writer w = open_writer();
+		int last = put_numbers(&w, 1, 600) - 1;
+		log_writer_close(&w);
+		assert_int_equal(faccessat(box_dir, "logs/box.log.1", F_OK, 0), -1);
+		assert_int_equal(faccessat(box_dir, "logs/box.log.new", F_OK, 0), -1);
+		read_logs();
+		assert_int_equal(assert_numbers(out_text, out_len, last) > 1, rotated);
+		assert_int_equal(unlinkat(box_dir, "logs/box.log", 0), 0);
 	}
 }
 
@@ -600,9 +722,26 @@ static void a_follower_waits_for_the_rest_of_an_entry(void **state)
 	assert_out("before\nwhole\n");
 }
 
+static void a_follower_of_nothing_yet_misses_nothing(void **state)
+{
+	static const char half[] = "{\"log\":\"whole\\n\",\"stream\":\"stdo";
+	static const char rest[] = "ut\",\"time\":\"2020-01-01T00:00:00Z\"}\n";
+
+	put_and_close("before\n");
+	append_raw("box.log", half, strlen(half)); /* an entry is being written at that moment */
+	force_state(b->id, BOX_RUNNING);
+	struct follower f = follow(0);
+	nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+	append_raw("box.log", rest, strlen(rest));
+	wait_printed(&f, 6);
+	end_box();
+	wait_follower(&f);
+	assert_out("whole\n");
+}
+
 static void a_follower_sees_through_rotations(void **state)
 {
-	enum { STEPS = 40, STEP = 256 }; /* 40 MiB: it passes through every file */
+	enum { STEPS = 40, STEP = 26 }; /* 4 MiB: it passes through every file */
 	struct log_writer w = open_writer();
 	int next = 1;
 
@@ -612,8 +751,8 @@ static void a_follower_sees_through_rotations(void **state)
 		next = put_numbers(&w, next, STEP);
 		/* It may be late by less than one file, or what it needs is rotated away. */
 		size_t written = (size_t)(next - 1) * 4096;
-		if (written > LOG_FILE_MAX / 2)
-			wait_printed(&f, written - LOG_FILE_MAX / 2);
+		if (written > FILE_MAX / 2)
+			wait_printed(&f, written - FILE_MAX / 2);
 	}
 	log_writer_close(&w);
 	end_box();
@@ -634,18 +773,24 @@ int main(void)
 		TEST(an_unfinished_line_is_written_at_the_end),
 		TEST(the_next_run_appends),
 		TEST(a_line_torn_by_a_crash_is_skipped_and_the_next_one_is_not_lost),
-		TEST(a_full_disk_loses_output_but_nothing_that_comes_after_it),
+		TEST(what_a_full_disk_does_not_take_waits),
+		TEST(what_is_given_up_is_said),
 		TEST(a_log_that_is_a_link_is_refused),
 		TEST(a_box_that_never_ran_has_an_empty_log),
 		TEST(what_is_no_entry_is_skipped),
 		TEST(the_tail_is_the_last_lines),
 		TEST(entries_can_be_limited_by_time_and_shown_with_it),
+		TEST(the_tail_can_be_limited_by_time_too),
+		TEST(a_tail_counts_lines_whatever_their_length),
+		TEST(details_are_what_the_options_ask_for),
 		TEST(old_parts_are_dropped_and_the_rest_is_read_in_order),
 		TEST(a_rotation_cut_off_by_a_crash_loses_nothing),
+		TEST(without_older_parts_all_is_in_one_file),
 		TEST(a_follower_sees_new_lines_until_the_box_ends),
 		TEST(a_follower_of_a_box_that_is_over_ends_at_once),
 		TEST(a_follower_ends_when_the_supervisor_dies),
 		TEST(a_follower_waits_for_the_rest_of_an_entry),
+		TEST(a_follower_of_nothing_yet_misses_nothing),
 		TEST(a_follower_sees_through_rotations),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

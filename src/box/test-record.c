@@ -7,7 +7,17 @@
 
 /* ---- moves ---- */
 
-enum move { TO_STARTING, TO_RUNNING, TO_STOPPING, TO_EXITED, TO_FAILED, TO_PAUSED, FROM_PAUSED, MOVES };
+enum move {
+	TO_STARTING,
+	TO_RUNNING,
+	TO_STOPPING,
+	TO_EXITED,
+	TO_FAILED,
+	TO_PAUSED,
+	FROM_PAUSED,
+	TO_RESTARTING,
+	MOVES
+};
 
 static int make_move(enum move m, const char *id)
 {
@@ -17,34 +27,38 @@ static int make_move(enum move m, const char *id)
 	case TO_RUNNING:
 		return box_set_running(st, id, "tcg", NULL, &err);
 	case TO_STOPPING:
-		return box_set_stopping(st, id, &err);
+		return box_set_stopping(st, id, 15, true, &err);
 	case TO_EXITED:
 		return box_set_exited(st, id, 7, "why", &err);
 	case TO_PAUSED:
 		return box_set_paused(st, id, true, &err);
 	case FROM_PAUSED:
 		return box_set_paused(st, id, false, &err);
+	case TO_RESTARTING:
+		return box_set_restarting(st, id, 3, NULL, 1, &err);
 	default:
 		return box_set_start_failed(st, id, 127, "no such program", &err);
 	}
 }
 
 /* By the table in box/box.h; -1: refused. A second stop is told so by staying in `stopping`. */
-static const int legal[BOX_REMOVING + 1][MOVES] = {
-	[BOX_CREATED] = {BOX_STARTING, -1, -1, -1, -1, -1, -1},
-	[BOX_STARTING] = {-1, BOX_RUNNING, -1, BOX_EXITED, BOX_CREATED, -1, -1},
-	[BOX_RUNNING] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, BOX_PAUSED, -1},
-	[BOX_PAUSED] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, -1, BOX_RUNNING},
-	[BOX_STOPPING] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, -1, -1},
-	[BOX_EXITED] = {BOX_STARTING, -1, -1, -1, -1, -1, -1},
-	[BOX_REMOVING] = {-1, -1, -1, -1, -1, -1, -1},
+static const int legal[BOX_DEAD + 1][MOVES] = {
+	[BOX_CREATED] = {BOX_STARTING, -1, -1, -1, -1, -1, -1, -1},
+	[BOX_STARTING] = {-1, BOX_RUNNING, -1, BOX_EXITED, BOX_CREATED, -1, -1, BOX_RESTARTING},
+	[BOX_RUNNING] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, BOX_PAUSED, -1, BOX_RESTARTING},
+	[BOX_PAUSED] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, -1, BOX_RUNNING, BOX_RESTARTING},
+	[BOX_RESTARTING] = {-1, BOX_RUNNING, BOX_RESTARTING, BOX_EXITED, -1, -1, -1, BOX_RESTARTING},
+	[BOX_STOPPING] = {-1, -1, BOX_STOPPING, BOX_EXITED, -1, -1, -1, BOX_RESTARTING},
+	[BOX_EXITED] = {BOX_STARTING, -1, -1, -1, -1, -1, -1, -1},
+	[BOX_REMOVING] = {-1, -1, -1, -1, -1, -1, -1, -1},
+	[BOX_DEAD] = {-1, -1, -1, -1, -1, -1, -1, -1},
 };
 
 static void only_the_moves_of_the_table_are_made(void **state)
 {
 	char *id = make_idle_box("b");
 
-	for (int from = BOX_CREATED; from <= BOX_REMOVING; from++) {
+	for (int from = BOX_CREATED; from <= BOX_DEAD; from++) {
 		for (int m = 0; m < MOVES; m++) {
 			force_state(id, (enum box_state)from);
 			expect(state_exec(st, &err, "UPDATE boxes SET started=0", ""), 0);

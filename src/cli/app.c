@@ -1,16 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 #include "app.h"
 
-#include <libsmartcols/libsmartcols.h>
 #include <string.h>
+#include <wchar.h>
 
+#include "audit.h"
 #include "base/io.h"
 #include "base/units.h"
+#include "state/event.h"
+
+enum { COLUMN_GAP = 3 };
 
 int app_open(struct app *a, bool with_images, struct err *e)
 {
 	*a = (struct app){0};
 	int r = state_open(&a->st, e);
+	audit_opened();
+	if (r == 0)
+		r = event_init(a->st, e);
 	if (r == 0)
 		r = box_init(a->st, e);
 	if (r == 0)
@@ -31,6 +38,7 @@ void app_close(struct app *a)
 int app_fail(const struct cmd *c, struct err *e, int status)
 {
 	err_wrap(e, "%s", c->name);
+	audit_error(e);
 	err_print("a3s-box", e);
 	return status;
 }
@@ -77,50 +85,98 @@ void progress_done(struct progress *p)
 }
 
 struct table {
-	struct libscols_table *t;
-	size_t n;
+	size_t n;	       /* columns */
+	char **cells;	       /* row by row, the headings first */
+	size_t rows, capacity; /* in rows */
+	size_t *widths;	       /* of columns, in places on a terminal */
 };
+
+/* Places that s takes on a terminal: most text is ASCII, and a listing may be long. */
+static size_t text_width(const char *s)
+{
+	size_t width = 0, left = strlen(s);
+
+	while (left) {
+		uint32_t cp = (unsigned char)*s;
+		size_t n = cp < 0x80 ? 1 : text_utf8_len((const uint8_t *)s, left, &cp);
+		int w = cp < 0x80 ? 1 : wcwidth((wchar_t)cp);
+		width += w > 0 ? (size_t)w : 0;
+		n = n ? n : 1;
+		s += n;
+		left -= n;
+	}
+	return width;
+}
+
+/* A copy that cannot drive a terminal or break the table. */
+static char *safe_copy(const char *s)
+{
+	size_t size = 4 * strlen(s) + 1;
+	char *safe = malloc(size);
+
+	if (safe)
+		text_escape(safe, size, s);
+	return safe;
+}
+
+void table_free(struct table *t)
+{
+	if (!t)
+		return;
+	for (size_t i = 0; i < t->rows * t->n; i++)
+		free(t->cells[i]);
+	free(t->cells);
+	free(t->widths);
+	free(t);
+}
 
 struct table *table_new(const char *const *headings, size_t n)
 {
 	struct table *t = calloc(1, sizeof(*t));
-	if (!t)
-		return NULL;
-	t->t = scols_new_table();
-	t->n = n;
-	if (!t->t) {
-		free(t);
+
+	if (t)
+		t->widths = calloc(n + 1, sizeof(*t->widths));
+	if (!t || !t->widths) {
+		table_free(t);
 		return NULL;
 	}
-	scols_table_set_column_separator(t->t, "   ");
-	scols_table_enable_maxout(t->t, 0);
-	/* Never cut to the terminal's width: a script and a person see the same. */
-	scols_table_set_termforce(t->t, SCOLS_TERMFORCE_NEVER);
-	for (size_t i = 0; i < n; i++)
-		scols_table_new_column(t->t, headings[i], 0, 0);
+	t->n = n;
+	table_row(t, headings);
 	return t;
 }
 
 void table_row(struct table *t, const char *const *cells)
 {
-	struct libscols_line *line = scols_table_new_line(t->t, NULL);
-	for (size_t i = 0; line && i < t->n; i++)
-		scols_line_set_data(line, i, cells[i] ? cells[i] : "");
+	if (t->rows == t->capacity) {
+		size_t capacity = t->capacity ? 2 * t->capacity : 16;
+		char **bigger = reallocarray(t->cells, capacity * (t->n + 1), sizeof(char *));
+		if (!bigger)
+			return;
+		t->cells = bigger;
+		t->capacity = capacity;
+	}
+	char **row = t->cells + t->rows++ * t->n;
+	for (size_t i = 0; i < t->n; i++) {
+		row[i] = safe_copy(cells[i] ? cells[i] : "");
+		size_t width = row[i] ? text_width(row[i]) : 0;
+		t->widths[i] = MAX_OF(t->widths[i], width);
+	}
 }
 
+/* Never cut to the terminal's width: a script and a person see the same. */
 void table_print(struct table *t)
 {
-	scols_print_table(t->t);
-	if (scols_table_get_nlines(t->t) ==
-		0) { /* the library prints nothing for an empty table; Docker, the headings */
+	for (size_t r = 0; r < t->rows; r++) {
+		char *const *row = t->cells + r * t->n;
 		for (size_t i = 0; i < t->n; i++) {
-			struct libscols_cell *h = scols_column_get_header(scols_table_get_column(t->t, i));
-			printf("%s%s", i ? "   " : "", scols_cell_get_data(h));
+			const char *cell = row[i] ? row[i] : "";
+			fputs(cell, stdout);
+			if (i + 1 < t->n)
+				printf("%*s", (int)(t->widths[i] - text_width(cell)) + COLUMN_GAP, "");
 		}
 		putchar('\n');
 	}
-	scols_unref_table(t->t);
-	free(t);
+	table_free(t);
 }
 
 int json_print(json_t *j, size_t indent)
@@ -153,4 +209,19 @@ json_t *json_from_strv(const struct strv *l)
 	for (size_t i = 0; i < l->n; i++)
 		json_array_append_new(a, json_from_text(l->v[i]));
 	return a;
+}
+
+json_t *json_from_pairs(const struct strv *l)
+{
+	json_t *j = json_object();
+	for (size_t i = 0; i < l->n; i++) {
+		size_t n = strcspn(l->v[i], "=");
+		CLEANUP_FREE char *key = strndup(l->v[i], n);
+		json_t *shown = json_from_text(key); /* a key may hold any bytes, too */
+		if (json_is_string(shown))
+			json_object_set_new(j, json_string_value(shown),
+				json_from_text(l->v[i] + n + (l->v[i][n] == '=')));
+		json_decref(shown);
+	}
+	return j;
 }

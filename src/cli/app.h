@@ -40,6 +40,7 @@ struct table;
 struct table *table_new(const char *const *headings, size_t n);
 void table_row(struct table *t, const char *const *cells);
 void table_print(struct table *t); /* and frees */
+void table_free(struct table *t);
 
 /* Prints JSON with a newline; takes the reference. Returns 0, or 1 when standard output fails. */
 int json_print(json_t *j, size_t indent);
@@ -47,11 +48,27 @@ json_t *json_from_strv(const struct strv *l);
 /* A string that may hold any bytes, NULL included: what is not UTF-8 is shown escaped. */
 json_t *json_from_text(const char *s);
 
+/* ---- starting a box that exists: start, restart (run.c) ---- */
+/* Everything but the supervisor: lock held, record starting, disk there. Then box_start. 0 or -errno. */
+int start_prepare(struct app *a, const struct box *b, int *lock, struct err *e);
+/* Waits until the workload runs; fd, from box_start, is consumed. 0; or -errno with e set, and *status the one to use. */
+int start_wait(int fd, int *status, struct err *e);
+
+/* A map of "key=value" pairs; the last of a key wins. */
+json_t *json_from_pairs(const struct strv *l);
+
 /* Commands. */
+int cmd_attach(const struct cmd *c, int argc, char **argv);
+int cmd_prune(const struct cmd *c, int argc, char **argv);
+int cmd_rename(const struct cmd *c, int argc, char **argv);
+int cmd_restart(const struct cmd *c, int argc, char **argv);
+int cmd_shell(const struct cmd *c, int argc, char **argv);
 int cmd_run(const struct cmd *c, int argc, char **argv);
+int cmd_container_update(const struct cmd *c, int argc, char **argv);
 int cmd_create(const struct cmd *c, int argc, char **argv);
 int cmd_start(const struct cmd *c, int argc, char **argv);
 int cmd_exec(const struct cmd *c, int argc, char **argv);
+int cmd_monitor(const struct cmd *c, int argc, char **argv);
 int cmd_pause(const struct cmd *c, int argc, char **argv);
 int cmd_ps(const struct cmd *c, int argc, char **argv);
 int cmd_logs(const struct cmd *c, int argc, char **argv);
@@ -61,10 +78,17 @@ int cmd_rm(const struct cmd *c, int argc, char **argv);
 int cmd_wait(const struct cmd *c, int argc, char **argv);
 int cmd_inspect(const struct cmd *c, int argc, char **argv);
 int cmd_images(const struct cmd *c, int argc, char **argv);
+int cmd_events(const struct cmd *c, int argc, char **argv);
+int cmd_audit(const struct cmd *c, int argc, char **argv);
+int cmd_df(const struct cmd *c, int argc, char **argv);
+int cmd_port(const struct cmd *c, int argc, char **argv);
 int cmd_rmi(const struct cmd *c, int argc, char **argv);
 int cmd_load(const struct cmd *c, int argc, char **argv);
 int cmd_pull(const struct cmd *c, int argc, char **argv);
+int cmd_completion(const struct cmd *c, int argc, char **argv);
 int cmd_info(const struct cmd *c, int argc, char **argv);
+int cmd_stats(const struct cmd *c, int argc, char **argv);
+int cmd_top(const struct cmd *c, int argc, char **argv);
 int cmd_unpause(const struct cmd *c, int argc, char **argv);
 int cmd_version(const struct cmd *c, int argc, char **argv);
 

@@ -1,80 +1,250 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * exec: a further process in a running box.
+ *
+ * The connection leads past the supervisor straight to the guest, so it is this command that notes the events: that the
+ * process was made and started once it runs, that it ended before its status is passed on. Of a process that is left to itself
+ * (detached, or this command was killed) nobody here learns how it ends.
+ */
+#include "exec.h"
+
 #include <string.h>
 
+#include "base/io.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "box/caps.h"
+#include "detach.h"
 #include "session.h"
-#include "spec.h"
 
-struct exec_opts {
-	bool detach, interactive, tty;
-	const char *workdir, *user;
-	struct strv env;
+enum {
+	EXEC_ID_BYTES = 32,
+	EVENT_COMMAND_MAX = 1024, /* bytes of the command line in an event */
 };
 
-static int make_process(const struct box *b, const struct exec_opts *o, int argc, char **argv,
-	struct wire_process *p, struct err *e)
+/* One exec and what its events say. */
+struct exec {
+	struct app app;
+	const struct box *box;
+	char id[2 * EXEC_ID_BYTES + 1];
+	char command[EVENT_COMMAND_MAX];
+};
+
+void exec_opts_done(struct exec_opts *o)
+{
+	strv_done(&o->env);
+	strv_done(&o->env_files);
+}
+
+/* ---- events ---- */
+
+static void set_command(struct exec *x, const char *what, const struct strv *argv)
+{
+	size_t len = 0;
+
+	if (what)
+		snprintf(x->command, sizeof(x->command), "%s", what);
+	for (size_t i = 0; !what && i < argv->n && len < sizeof(x->command); i++)
+		len += (size_t)snprintf(
+			x->command + len, sizeof(x->command) - len, "%s%s", i ? " " : "", argv->v[i]);
+}
+
+/*
+ * No exec waits for a disk to note what becomes of it: a host that goes down may take the last of these events along. That
+ * a process was killed cannot.
+ */
+static int begin_events(struct state *st, struct err *e)
+{
+	int r = state_exec(st, e, "PRAGMA synchronous=NORMAL", "");
+	return r == 0 ? state_begin(st, e) : r;
+}
+
+static int add_event(struct exec *x, const char *action, const char *code, struct err *e)
+{
+	CLEANUP_FREE char *text = code ? strdup(action) : str_printf("%s: %s", action, x->command);
+	return text ? box_event(x->app.st, e, x->box, text, "execID", x->id, code ? "exitCode" : NULL, code,
+			      NULL)
+		    : err_oom(e);
+}
+
+/* Now, while the guest is busy with the process. */
+static void on_started(void *data)
+{
+	struct exec *x = data;
+	struct err e = {0};
+
+	int r = begin_events(x->app.st, &e);
+	if (r == 0) {
+		r = add_event(x, "exec_create", NULL, &e);
+		if (r == 0)
+			r = add_event(x, "exec_start", NULL, &e);
+		r = state_end(x->app.st, r, &e);
+	}
+	if (r < 0)
+		log_warn("events of the exec are missing: %s", e.msg);
+	app_close(&x->app); /* a session may last for days: hold no database meanwhile */
+}
+
+static void note_end(struct exec *x, int status)
+{
+	struct err e = {0};
+	char code[16];
+
+	snprintf(code, sizeof(code), "%d", status);
+	int r = state_open(&x->app.st, &e);
+	if (r == 0)
+		r = begin_events(x->app.st, &e);
+	if (r == 0)
+		r = state_end(x->app.st, add_event(x, "exec_die", code, &e), &e);
+	if (r < 0)
+		log_warn("the end of the exec is missing among the events: %s", e.msg);
+}
+
+/* ---- process ---- */
+
+static int make_process(struct state *st, const struct box *b, const struct exec_opts *o, char *const *argv,
+	size_t argc, struct wire_process *p, struct err *e)
 {
 	const struct wire_process *main = &b->config.process;
 
 	p->tty = o->tty;
-	p->open_stdin = o->interactive;
+	p->open_stdin = o->interactive && !o->detach;
 	p->cwd = strdup(o->workdir ? o->workdir : main->cwd ? main->cwd : "/");
 	p->user = strdup(o->user ? o->user : main->user ? main->user : "");
 	if (!p->cwd || !p->user || strv_copy(&p->env, &main->env) < 0 ||
 		strv_copy(&p->groups, &main->groups) < 0)
 		return err_oom(e);
-	for (int i = 2; i < argc; i++) {
+	for (size_t i = 0; i < argc; i++) {
 		if (strv_push(&p->argv, argv[i]) < 0)
 			return err_oom(e);
 	}
-	return spec_add_env(&p->env, &o->env, e);
+	int r = box_fill_process(st, b, p, e);
+	if (r == 0 && o->privileged) {
+		p->caps = BOX_CAPS_ALL;
+		p->no_new_privileges = false;
+		free(TAKE_PTR(p->seccomp));
+		p->seccomp_len = 0;
+	}
+	/* As in Docker, --env counts more than any file, wherever it stands. */
+	if (r == 0)
+		r = spec_add_env_files(&p->env, &o->env_files, e);
+	return r == 0 ? spec_add_env(&p->env, &o->env, e) : r;
 }
 
-static int run_in_box(
-	const struct cmd *c, const struct exec_opts *o, int argc, char **argv, int *status, struct err *e)
+static int check_running(const struct box *b, struct err *e)
 {
-	CLEANUP(app_close) struct app a = {0};
+	switch (b->state) {
+	case BOX_RUNNING:
+		return 0;
+	case BOX_PAUSED:
+		err_set(e, -EBUSY, "box %s is paused", b->name);
+		return err_hint(e, "let it go on with: a3s-box unpause %s", b->name);
+	case BOX_RESTARTING:
+		err_set(e, -EBUSY, "box %s is restarting", b->name);
+		return err_hint(e, "wait until it is running");
+	default:
+		err_set(e, -ENOENT, "box %s is not running", b->name);
+		return err_hint(e, "start it with: a3s-box start %s", b->name);
+	}
+}
+
+static int make_opening(
+	const struct exec_opts *o, const struct wire_process *p, struct buf *opening, struct err *e)
+{
+	int r = wire_put_process(opening, p);
+
+	if (r == 0 && o->detach) /* its terminal does not go with us */
+		r = wire_put(opening, WIRE_DETACH, NULL, 0);
+	return r == -EMSGSIZE ? err_set(e, r, "command line and environment are too long")
+	       : r < 0	      ? err_oom(e)
+			      : 0;
+}
+
+int exec_in_box(const char *ref, const struct exec_opts *o, char *const *argv, size_t argc, int *status,
+	struct err *e)
+{
 	CLEANUP(box_freep) struct box *b = NULL;
 	CLEANUP(wire_process_done) struct wire_process p = {0};
 	CLEANUP(buf_done) struct buf opening = {0};
+	uint8_t id[EXEC_ID_BYTES];
+	struct exec x = {0};
 
 	*status = STATUS_FAILED;
-	int r = app_open(&a, false, e);
+	int r = app_open(&x.app, false, e);
 	if (r == 0)
-		r = box_find(a.st, argv[1], &b, e);
-	if (r == 0 && b->state == BOX_PAUSED) {
-		r = err_set(e, -EBUSY, "box %s is paused", b->name);
-		err_hint(e, "let it go on with: a3s-box unpause %s", b->name);
-	} else if (r == 0 && b->state != BOX_RUNNING) {
-		r = err_set(e, -ENOENT, "box %s is not running", b->name);
-		err_hint(e, "start it with: a3s-box start %s", b->name);
-	}
+		r = box_find(x.app.st, ref, &b, e);
 	if (r == 0)
-		r = make_process(b, o, argc, argv, &p, e);
-	if (r == 0) {
-		r = wire_put_process(&opening, &p);
-		if (r < 0)
-			err_set(e, r, "command line and environment are too long");
-	}
-	int fd = r == 0 ? box_connect_guest(a.st, b, WIRE_PORT_SESSION, e) : r;
-	if (fd < 0)
+		r = check_running(b, e);
+	if (r == 0)
+		r = make_process(x.app.st, b, o, argv, argc, &p, e);
+	if (r == 0)
+		r = make_opening(o, &p, &opening, e);
+	int fd = r == 0 ? box_connect_guest(x.app.st, b, WIRE_PORT_SESSION, e) : r;
+	if (fd < 0) {
+		app_close(&x.app);
 		return fd;
-	app_close(&a); /* a session may last for days: hold no database meanwhile */
+	}
+	x.box = b;
+	io_random(id, sizeof(id));
+	hex_encode(x.id, id, sizeof(id));
+	set_command(&x, o->what, &p.argv);
 	struct session_opts so = {.fd = fd,
 		.opening = &opening,
-		.stdin_open = o->interactive,
-		.tty = o->tty,
+		.stdin_open = p.open_stdin,
+		.tty = o->tty && !o->detach,
 		.sig_proxy = true,
-		.until_started = o->detach};
-	return session_run(&so, status, e);
+		.until_started = o->detach,
+		.to_guest = true,
+		.detach_keys = o->detach_keys,
+		.detach_status = 1,
+		.limit_ns = o->limit_ns,
+		.on_started = on_started,
+		.data = &x};
+	bool left = false;
+	so.ret_detached = &left;
+	r = session_run(&so, status, e);
+	if (!x.app.st && !o->detach && !left)
+		note_end(&x, r < 0 ? *status : r);
+	app_close(&x.app);
+	return r;
+}
+
+int exec_check(const struct exec_opts *o, struct err *e)
+{
+	if (o->workdir && o->workdir[0] != '/')
+		return err_set(e, -EINVAL, "--workdir \"%s\": must be an absolute path", o->workdir);
+	if (o->tty && o->interactive && !o->detach && !isatty(STDIN_FILENO)) {
+		err_set(e, -ENOTTY, "-t needs a terminal, and standard input is none");
+		return err_hint(e, "leave out -t");
+	}
+	if (o->detach && o->limit_ns)
+		return err_set(e, -EINVAL, "--timeout: not with --detach, as nobody would wait for it");
+	int r = detach_parse(o->detach_keys, NULL, e);
+	return r == 0 ? spec_check_user(o->user, e) : r;
+}
+
+static int parse_limit(const char *s, uint64_t *ret, struct err *e)
+{
+	if (!s)
+		return 0;
+	if (parse_duration_ns(s, ret) < 0 || *ret == 0 || *ret > (uint64_t)INT64_MAX)
+		return err_set(e, -EINVAL, "--timeout %s: expected a duration like 30s or 5m", s);
+	return 0;
 }
 
 int cmd_exec(const struct cmd *c, int argc, char **argv)
 {
-	struct exec_opts o = {0};
+	CLEANUP(exec_opts_done) struct exec_opts o = {0};
+	const char *limit = NULL;
 	struct opt opts[] = {{'d', "detach", OPT_FLAG, &o.detach, NULL, "leave it running in the background"},
+		{0, "detach-keys", OPT_STR, &o.detach_keys, "KEYS", DETACH_HELP},
 		{'e', "env", OPT_LIST, &o.env, "NAME=VALUE",
 			"set an environment variable; NAME alone passes ours on"},
+		{0, "env-file", OPT_LIST, &o.env_files, "FILE", "set the variables in a file, one a line"},
 		{'i', "interactive", OPT_FLAG, &o.interactive, NULL, "pass standard input to the process"},
+		{0, "privileged", OPT_FLAG, &o.privileged, NULL,
+			"with all capabilities, and any system call"},
+		{0, "timeout", OPT_STR, &limit, "DURATION", "end it after that long, status 124 [none]"},
 		{'t', "tty", OPT_FLAG, &o.tty, NULL, "give the process a terminal"},
 		{'u', "user", OPT_STR, &o.user, "USER[:GROUP]", "run as this user [the box's]"},
 		{'w', "workdir", OPT_STR, &o.workdir, "PATH", "working directory [the box's]"}, {0}};
@@ -84,20 +254,15 @@ int cmd_exec(const struct cmd *c, int argc, char **argv)
 	int r = opts_parse(c, opts, OPTS_FIRST, &argc, argv, &e);
 	if (r > 0)
 		return 0;
-	if (r == 0 && argc < 3) {
-		strv_done(&o.env);
+	if (r == 0)
+		opts_drop_dashes(&argc, argv);
+	if (r == 0 && argc < 3)
 		return app_usage(c, "a box and a command are needed");
-	}
-	if (r == 0 && o.workdir && o.workdir[0] != '/')
-		r = err_set(&e, -EINVAL, "--workdir \"%s\": must be an absolute path", o.workdir);
-	if (r == 0 && o.tty && o.interactive && !o.detach && !isatty(STDIN_FILENO)) {
-		r = err_set(&e, -ENOTTY, "-t needs a terminal, and standard input is none");
-		err_hint(&e, "leave out -t");
-	}
 	if (r == 0)
-		r = spec_check_user(o.user, &e);
+		r = parse_limit(limit, &o.limit_ns, &e);
 	if (r == 0)
-		r = run_in_box(c, &o, argc, argv, &status, &e);
-	strv_done(&o.env);
+		r = exec_check(&o, &e);
+	if (r == 0)
+		r = exec_in_box(argv[1], &o, argv + 2, (size_t)argc - 2, &status, &e);
 	return r < 0 ? app_fail(c, &e, status) : r;
 }

@@ -4,25 +4,22 @@
 #include <string.h>
 
 #include "app.h"
+#include "audit.h"
 #include "base/io.h"
 #include "base/proc.h"
 #include "base/units.h"
+#include "format.h"
+#include "image-fields.h"
 
 enum { SHORT_ID = 12 };
 
-/* "sha256:0123…" -> "0123…" cut to 12 digits unless full. */
-static const char *shown_id(const char *id, bool full, char *dst, size_t size)
+json_t *image_id_json(const char *id, bool full)
 {
 	const char *hex = strchr(id, ':');
-	if (full)
-		snprintf(dst, size, "%s", id);
-	else
-		snprintf(dst, size, "%.*s", SHORT_ID, hex ? hex + 1 : id);
-	return dst;
+	return full || !hex ? json_string(id) : json_stringn(hex + 1, strnlen(hex + 1, SHORT_ID));
 }
 
-/* Repository and tag as a person would type them. */
-static void split_name(const char *name, char *repo, size_t repo_size, char *tag, size_t tag_size)
+void image_split_name(const char *name, char *repo, size_t repo_size, char *tag, size_t tag_size)
 {
 	CLEANUP_FREE char *familiar = name ? oci_ref_familiar(name) : NULL;
 	if (!familiar) {
@@ -40,74 +37,115 @@ static void split_name(const char *name, char *repo, size_t repo_size, char *tag
 	snprintf(repo, repo_size, "%s", familiar);
 }
 
-static void print_images(struct oci_image **list, size_t n, bool full, bool json)
+json_t *image_age_json(const struct oci_image *i, int64_t now)
 {
-	static const char *const headings[] = {"REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"};
-	struct table *t = json ? NULL : table_new(headings, ARRAY_LEN(headings));
-	int64_t now = time_real_ns();
+	char age[48], text[64] = "N/A";
 
-	for (size_t i = 0; i < n; i++) {
-		char repo[300], tag[160], id[80], created[64] = "N/A", age[48], size[16];
-		split_name(list[i]->name, repo, sizeof(repo), tag, sizeof(tag));
-		shown_id(list[i]->id, full, id, sizeof(id));
-		if (list[i]->created_ns)
-			snprintf(created, sizeof(created), "%s ago",
-				format_duration_human(age, sizeof(age), now - list[i]->created_ns));
-		format_size(size, sizeof(size), list[i]->size);
-		if (json)
-			json_print(json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "Repository", repo, "Tag", tag,
-					   "ID", list[i]->id, "Digest", list[i]->manifest, "CreatedSince",
-					   created, "Size", size),
-				0);
-		else if (t)
-			table_row(t, (const char *const[]){repo, tag, id, created, size});
+	if (i->created_ns)
+		snprintf(text, sizeof(text), "%s ago",
+			format_duration_human(age, sizeof(age), now - i->created_ns));
+	return json_string(text);
+}
+
+enum {
+	FIELD_REPOSITORY,
+	FIELD_TAG,
+	FIELD_ID,
+	FIELD_CREATED_SINCE,
+	FIELD_SIZE,
+	FIELD_DIGEST,
+	FIELD_CREATED_AT
+};
+
+static const struct format_field fields[] = {
+	[FIELD_REPOSITORY] = {"Repository", "REPOSITORY"},
+	[FIELD_TAG] = {"Tag", "TAG"},
+	[FIELD_ID] = {"ID", "IMAGE ID"},
+	[FIELD_CREATED_SINCE] = {"CreatedSince", "CREATED"},
+	[FIELD_SIZE] = {"Size", "SIZE"},
+	[FIELD_DIGEST] = {"Digest", "DIGEST"},
+	[FIELD_CREATED_AT] = {"CreatedAt", "CREATED AT"},
+	{NULL, NULL},
+};
+
+struct listing {
+	struct oci_image **list;
+	size_t n;
+	bool full;
+	int64_t now;
+};
+
+static json_t *get_field(void *data, size_t row, size_t field)
+{
+	const struct listing *l = data;
+	const struct oci_image *i = l->list[row];
+	char repo[300], tag[160], text[48];
+
+	switch (field) {
+	case FIELD_REPOSITORY:
+	case FIELD_TAG:
+		image_split_name(i->name, repo, sizeof(repo), tag, sizeof(tag));
+		return json_from_text(field == FIELD_TAG ? tag : repo);
+	case FIELD_ID:
+		return image_id_json(i->id, l->full);
+	case FIELD_CREATED_SINCE:
+		return image_age_json(i, l->now);
+	case FIELD_SIZE:
+		return json_string(format_size(text, sizeof(text), i->size));
+	case FIELD_DIGEST:
+		return json_string(i->manifest);
+	default:
+		return json_string(
+			i->created_ns ? format_time_rfc3339(text, sizeof(text), i->created_ns) : "N/A");
 	}
-	if (t)
-		table_print(t);
+}
+
+static int list_images(struct listing *l, const char *format, struct err *e)
+{
+	CLEANUP(format_freep) struct format *f = NULL;
+	CLEANUP(app_close) struct app a = {0};
+	struct format_source src = {.fields = fields,
+		.table = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+		.get = get_field,
+		.data = l};
+
+	int r = format_parse(format, &src, &f, e);
+	if (r == 0)
+		r = app_open(&a, true, e);
+	if (r == 0)
+		r = oci_image_list(a.store, &l->list, &l->n, e);
+	if (r == 0)
+		r = format_print(f, &src, l->n, e);
+	oci_image_list_free(l->list, l->n);
+	return r;
 }
 
 int cmd_images(const struct cmd *c, int argc, char **argv)
 {
-	bool quiet = false, full = false;
-	const char *format = "table";
-	struct opt opts[] = {{0, "format", OPT_STR, &format, "FORMAT", "table or json [table]"},
-		{0, "no-trunc", OPT_FLAG, &full, NULL, "do not cut IDs"},
+	struct listing l = {.now = time_real_ns()};
+	bool quiet = false;
+	const char *format = NULL;
+	struct opt opts[] = {{0, "format", OPT_STR, &format, "FORMAT", FORMAT_HELP("Repository")},
+		{0, "no-trunc", OPT_FLAG, &l.full, NULL, "do not cut IDs"},
 		{'q', "quiet", OPT_FLAG, &quiet, NULL, "only IDs"}, {0}};
 	struct err e = {0};
-	struct app a;
-	struct oci_image **list = NULL;
-	size_t n = 0;
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
 	if (r > 0)
 		return 0;
 	if (r == 0 && argc > 1)
 		return app_usage(c, "no arguments are taken");
-	if (r == 0 && strcmp(format, "table") != 0 && strcmp(format, "json") != 0)
-		r = err_set(&e, -EINVAL, "--format \"%s\": expected table or json", format);
+	if (r == 0 && quiet && format)
+		fprintf(stderr, "a3s-box: warning: images: --format is ignored with --quiet\n");
 	if (r == 0)
-		r = app_open(&a, true, &e);
-	if (r < 0)
-		return app_fail(c, &e, 1);
-	r = oci_image_list(a.store, &list, &n, &e);
-	app_close(&a);
-	if (r < 0)
-		return app_fail(c, &e, 1);
-	if (quiet) {
-		for (size_t i = 0; i < n; i++) {
-			char id[80];
-			printf("%s\n", shown_id(list[i]->id, full, id, sizeof(id)));
-		}
-	} else {
-		print_images(list, n, full, strcmp(format, "json") == 0);
-	}
-	oci_image_list_free(list, n);
-	return 0;
+		r = list_images(&l, quiet ? "{{.ID}}" : format, &e);
+	return r < 0 ? app_fail(c, &e, 1) : 0;
 }
 
 static void print_removed(void *data, const char *key, const char *value)
 {
 	CLEANUP_FREE char *familiar = strncmp(value, "sha256:", 7) == 0 ? NULL : oci_ref_familiar(value);
+	audit_image(familiar ? familiar : value);
 	printf("%s: %s\n", key, familiar ? familiar : value);
 }
 
@@ -145,6 +183,7 @@ struct loaded {
 static void note_loaded(void *data, const char *name, const char *id)
 {
 	struct loaded *l = data;
+	audit_image(id);
 	CLEANUP_FREE char *familiar = name ? oci_ref_familiar(name) : NULL;
 	CLEANUP_FREE char *line =
 		familiar ? str_printf("Loaded image: %s", familiar) : str_printf("Loaded image ID: %s", id);
@@ -229,6 +268,7 @@ int cmd_pull(const struct cmd *c, int argc, char **argv)
 	app_close(&a);
 	if (r < 0)
 		return app_fail(c, &e, 1);
+	audit_image(image->id);
 	printf("%s\n", image->name ? image->name : image->id);
 	return 0;
 }

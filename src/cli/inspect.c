@@ -1,85 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* inspect: Docker's field names where the meaning is the same. */
+#include "inspect.h"
+
 #include <string.h>
 
-#include "app.h"
-#include "base/units.h"
-
-static json_t *time_json(int64_t ns)
-{
-	char text[40];
-	/* Docker's way to say never. */
-	return json_string(ns ? format_time_rfc3339(text, sizeof(text), ns) : "0001-01-01T00:00:00Z");
-}
-
-static json_t *labels_json(const struct strv *labels)
-{
-	json_t *j = json_object();
-	for (size_t i = 0; i < labels->n; i++) {
-		const char *eq = strchr(labels->v[i], '=');
-		CLEANUP_FREE char *key =
-			eq ? strndup(labels->v[i], (size_t)(eq - labels->v[i])) : strdup(labels->v[i]);
-		if (key)
-			json_object_set_new(j, key, json_from_text(eq ? eq + 1 : ""));
-	}
-	return j;
-}
-
-static json_t *box_state_json(const struct box *b)
-{
-	return json_pack("{s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o}", "Status", box_state_name(b->state),
-		"Running", b->state >= BOX_RUNNING && b->state <= BOX_STOPPING, "Paused",
-		b->state == BOX_PAUSED, "OOMKilled", 0, "ExitCode", b->exit_code, "Error",
-		json_from_text(b->error ? b->error : ""), "StartedAt", time_json(b->started_ns), "FinishedAt",
-		time_json(b->finished_ns));
-}
-
-/* What holds the guest, and what holds that. null until it has run: it is only known then. */
-static json_t *machine_json(const struct box *b)
-{
-	enum accel accel = ACCEL_AUTO;
-	json_t *j = json_pack("{s:s, s:i, s:n, s:n, s:n, s:n, s:n}", "AcceleratorRequested",
-		accel_name(b->config.accel), "VCPUs", (int)b->config.vcpus, "Backend", "Accelerator",
-		"HardwareIsolation", "Confinement", "ConfinementMissing");
-
-	if (!b->accel || accel_parse(b->accel, &accel) < 0)
-		return j;
-	json_object_set_new(j, "Accelerator", json_string(b->accel));
-	json_object_set_new(j, "HardwareIsolation", json_boolean(accel_isolates(accel)));
-	json_t *recorded = b->machine ? json_loads(b->machine, JSON_REJECT_DUPLICATES, NULL) : NULL;
-	if (recorded)
-		json_object_update_existing(j, recorded);
-	json_decref(recorded);
-	return j;
-}
-
-static json_t *box_json(const struct box *b)
-{
-	const struct box_config *c = &b->config;
-	struct strv args = {.v = c->process.argv.v + 1, .n = c->process.argv.n - 1};
-	json_t *j = json_object();
-	json_object_set_new(j, "Id", json_string(b->id));
-	json_object_set_new(j, "Name", json_string(b->name));
-	json_object_set_new(j, "Created", time_json(b->created_ns));
-	json_object_set_new(j, "Path", json_from_text(c->process.argv.v[0]));
-	json_object_set_new(j, "Args", json_from_strv(&args));
-	json_object_set_new(j, "State", box_state_json(b));
-	json_object_set_new(j, "Image", json_string(b->image_id));
-	json_object_set_new(j, "HostConfig",
-		json_pack("{s:I, s:I, s:b, s:s}", "Memory", (json_int_t)c->mem_bytes, "NanoCpus",
-			(json_int_t)c->vcpus * 1000000000, "AutoRemove", c->auto_remove, "NetworkMode",
-			"none"));
-	json_object_set_new(j, "Config",
-		json_pack("{s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:i}", "Hostname",
-			json_from_text(c->hostname), "User", json_from_text(c->process.user), "Tty",
-			c->process.tty, "OpenStdin", c->process.open_stdin, "StdinOnce", c->stdin_once, "Env",
-			json_from_strv(&c->process.env), "Cmd", json_from_strv(&c->cmd), "Image",
-			json_from_text(b->image), "WorkingDir", json_from_text(c->process.cwd), "Entrypoint",
-			json_from_strv(&c->entrypoint), "Labels", labels_json(&c->labels), "StopSignal",
-			c->stop_signal, "StopTimeout", (int)(c->stop_timeout_ns / 1000000000)));
-	json_object_set_new(j, "Machine", machine_json(b));
-	return j;
-}
+#include "format.h"
 
 static json_t *image_json(const struct oci_image *i)
 {
@@ -87,7 +11,7 @@ static json_t *image_json(const struct oci_image *i)
 	json_object_set_new(j, "Id", json_string(i->id));
 	json_object_set_new(j, "RepoTags", i->name ? json_pack("[s]", i->name) : json_array());
 	json_object_set_new(j, "Digest", json_string(i->manifest));
-	json_object_set_new(j, "Created", time_json(i->created_ns));
+	json_object_set_new(j, "Created", inspect_time_json(i->created_ns));
 	json_object_set_new(j, "Os", json_from_text(i->os));
 	json_object_set_new(j, "Architecture", json_from_text(i->arch));
 	json_object_set_new(j, "Size", json_integer((json_int_t)i->size));
@@ -97,48 +21,105 @@ static json_t *image_json(const struct oci_image *i)
 	json_object_set_new(config, "Cmd", json_from_strv(&i->cmd));
 	json_object_set_new(config, "WorkingDir", json_from_text(i->workdir ? i->workdir : ""));
 	json_object_set_new(config, "User", json_from_text(i->user ? i->user : ""));
-	json_object_set_new(config, "Labels", labels_json(&i->labels));
+	json_object_set_new(config, "Labels", json_from_pairs(&i->labels));
 	json_object_set_new(j, "Config", config);
 	return j;
 }
 
-static int inspect_one(struct app *a, const char *ref, json_t *out, struct err *e)
+struct inspect_opts {
+	const char *format, *type;
+	bool size, boxes, images; /* which of them are looked for */
+	struct template *template;
+};
+
+static int inspect_one(
+	struct app *a, const struct inspect_opts *o, const char *ref, json_t **ret, struct err *e)
 {
 	CLEANUP(box_freep) struct box *b = NULL;
 	CLEANUP(oci_image_freep) struct oci_image *i = NULL;
+	int r = -ENOENT;
 
-	int r = box_find(a->st, ref, &b, e);
+	if (o->boxes)
+		r = box_find(a->st, ref, &b, e);
 	if (r == 0)
-		return json_array_append_new(out, box_json(b));
-	if (r != -ENOENT)
+		*ret = inspect_box_json(a, b, o->size);
+	if (r != -ENOENT || !o->images)
 		return r;
 	r = oci_image_find(a->store, ref, &i, e);
 	if (r == 0)
-		return json_array_append_new(out, image_json(i));
-	return r == -ENOENT ? err_set(e, r, "no such box or image: %s", ref) : r;
+		*ret = image_json(i);
+	return r == -ENOENT && o->boxes ? err_set(e, r, "no such box or image: %s", ref) : r;
+}
+
+/* What is not there in JSON is nothing in templates, so that {{if .State.Health}} is no error. */
+static void complete_for_template(json_t *j)
+{
+	json_t *state = json_object_get(j, "State"), *config = json_object_get(j, "Config");
+
+	if (state && !json_object_get(state, "Health"))
+		json_object_set_new(state, "Health", json_null());
+	if (state && config && !json_object_get(config, "Healthcheck"))
+		json_object_set_new(config, "Healthcheck", json_null());
+	if (state && config && !json_object_get(config, "ExposedPorts"))
+		json_object_set_new(config, "ExposedPorts", json_object());
+}
+
+static int inspect_all(const struct cmd *c, const struct inspect_opts *o, int argc, char **argv)
+{
+	CLEANUP(app_close) struct app a = {0};
+	json_t *all = json_array();
+	struct err e = {0};
+	int status = 0;
+
+	if (app_open(&a, true, &e) < 0)
+		status = app_fail(c, &e, 1);
+	for (int i = 1; a.store && i < argc; i++) {
+		json_t *j = NULL;
+		int r = inspect_one(&a, o, argv[i], &j, &e);
+		if (r == 0 && o->template) {
+			complete_for_template(j);
+			r = format_print_object(o->template, j, &e);
+		} else if (r == 0 && o->format) {
+			r = format_print_object(NULL, j, &e);
+		} else if (r == 0) {
+			json_array_append_new(all, j);
+		}
+		if (r < 0)
+			status = app_fail(c, &e, 1);
+	}
+	if (!a.store || o->format) {
+		json_decref(all);
+		return status;
+	}
+	return json_print(all, 4) || status;
 }
 
 int cmd_inspect(const struct cmd *c, int argc, char **argv)
 {
-	struct opt opts[] = {{0}};
+	CLEANUP(template_freep) struct template *t = NULL;
+	struct inspect_opts o = {.boxes = true, .images = true};
+	struct opt opts[] = {
+		{'f', "format", OPT_STR, &o.format, "FORMAT", "json, or a template like '{{.State.Status}}'"},
+		{'s', "size", OPT_FLAG, &o.size, NULL, "with what a box takes on disk"},
+		{0, "type", OPT_STR, &o.type, "TYPE", "only a container (or box) or an image of this name"},
+		{0}};
 	struct err e = {0};
-	struct app a;
-	int status = 0;
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
 	if (r > 0)
 		return 0;
 	if (r == 0 && argc < 2)
 		return app_usage(c, "a box or an image is needed");
-	if (r == 0)
-		r = app_open(&a, true, &e);
-	if (r < 0)
-		return app_fail(c, &e, 1);
-	json_t *out = json_array();
-	for (int i = 1; i < argc; i++) {
-		if (inspect_one(&a, argv[i], out, &e) < 0)
-			status = app_fail(c, &e, 1);
+	if (r == 0 && o.type) {
+		o.boxes = strcmp(o.type, "container") == 0 || strcmp(o.type, "box") == 0;
+		o.images = strcmp(o.type, "image") == 0;
+		if (!o.boxes && !o.images)
+			r = err_set(&e, -EINVAL, "--type %s: expected container, box or image", o.type);
 	}
-	app_close(&a);
-	return json_print(out, 4) || status;
+	if (o.format && !*o.format)
+		o.format = NULL;
+	if (r == 0 && o.format)
+		r = format_parse_object("--format", o.format, &t, &e);
+	o.template = t;
+	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &o, argc, argv);
 }

@@ -5,29 +5,54 @@
 #include <string.h>
 
 #include "app.h"
+#include "audit.h"
 #include "base/log.h"
+#include "completion.h"
 
 static const struct cmd commands[] = {
-	{"create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "make a box without starting it", cmd_create, 125},
-	{"exec", "[OPTIONS] BOX COMMAND [ARG...]", "run a command in a running box", cmd_exec, 125},
+	{"attach", "[OPTIONS] BOX", "connect the terminal with a running box", cmd_attach, 1,
+		OPERANDS_LIVE_BOX},
+	{"audit", "[OPTIONS]", "show what was done here, by whom, and how it went", cmd_audit, 1},
+	{"completion", "bash|zsh|fish", "print a script that completes our commands", cmd_completion, 1},
+	{"container-update", "OPTIONS BOX [BOX...]", "change limits and the restart policy of boxes",
+		cmd_container_update, 1, OPERANDS_BOXES},
+	{"create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "make a box without starting it", cmd_create, 125,
+		OPERANDS_IMAGE},
+	{"df", "[OPTIONS]", "show what images and boxes take on disk", cmd_df, 1},
+	{"events", "[OPTIONS]", "show what happens to boxes and images, as it happens", cmd_events, 1},
+	{"exec", "[OPTIONS] BOX COMMAND [ARG...]", "run a command in a running box", cmd_exec, 125,
+		OPERANDS_BOX_COMMAND},
 	{"images", "[OPTIONS]", "list images", cmd_images, 1},
 	{"info", "[OPTIONS]", "show this host, its accelerator and what is stored", cmd_info, 1},
 	{"inspect", "BOX|IMAGE [BOX|IMAGE...]", "show everything about boxes or images as JSON", cmd_inspect,
-		1},
-	{"kill", "[OPTIONS] BOX [BOX...]", "send a signal to boxes", cmd_kill, 1},
+		1, OPERANDS_ANY},
+	{"kill", "[OPTIONS] BOX [BOX...]", "send a signal to boxes", cmd_kill, 1, OPERANDS_BOXES},
 	{"load", "[OPTIONS]", "read images from an archive (docker save, OCI)", cmd_load, 1},
-	{"logs", "[OPTIONS] BOX", "show what a box printed", cmd_logs, 1},
-	{"pause", "BOX [BOX...]", "let running boxes stand still", cmd_pause, 1},
+	{"logs", "[OPTIONS] BOX", "show what a box printed", cmd_logs, 1, OPERANDS_BOX},
+	{"monitor", "[OPTIONS]", "start again what should run but lost its supervisor or its host",
+		cmd_monitor, 1},
+	{"pause", "BOX [BOX...]", "let running boxes stand still", cmd_pause, 1, OPERANDS_BOXES},
+	{"port", "BOX [PORT[/PROTOCOL]]", "list the published ports of a box", cmd_port, 1, OPERANDS_BOX},
 	{"ps", "[OPTIONS]", "list boxes", cmd_ps, 1},
-	{"pull", "[OPTIONS] IMAGE", "get an image from a registry", cmd_pull, 1},
-	{"rm", "[OPTIONS] BOX [BOX...]", "remove boxes", cmd_rm, 1},
-	{"rmi", "[OPTIONS] IMAGE [IMAGE...]", "remove images", cmd_rmi, 1},
-	{"run", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "run a command in a new box", cmd_run, 125},
-	{"start", "[OPTIONS] BOX [BOX...]", "start boxes that do not run", cmd_start, 1},
-	{"stop", "[OPTIONS] BOX [BOX...]", "ask boxes to stop, then kill them", cmd_stop, 1},
-	{"unpause", "BOX [BOX...]", "let paused boxes go on", cmd_unpause, 1},
+	{"prune", "[OPTIONS]", "remove all boxes that do not run", cmd_prune, 1},
+	{"pull", "[OPTIONS] IMAGE", "get an image from a registry", cmd_pull, 1, OPERANDS_IMAGES},
+	{"rename", "BOX NAME", "give a box another name", cmd_rename, 1, OPERANDS_BOX},
+	{"restart", "[OPTIONS] BOX [BOX...]", "stop boxes and start them again", cmd_restart, 1,
+		OPERANDS_BOXES},
+	{"rm", "[OPTIONS] BOX [BOX...]", "remove boxes", cmd_rm, 1, OPERANDS_BOXES},
+	{"rmi", "[OPTIONS] IMAGE [IMAGE...]", "remove images", cmd_rmi, 1, OPERANDS_IMAGES},
+	{"run", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "run a command in a new box", cmd_run, 125,
+		OPERANDS_IMAGE},
+	{"shell", "[OPTIONS] BOX", "start a shell in a running box", cmd_shell, 125, OPERANDS_LIVE_BOX},
+	{"start", "[OPTIONS] BOX [BOX...]", "start boxes that do not run", cmd_start, 1, OPERANDS_BOXES},
+	{"stats", "[OPTIONS] [BOX...]", "show what boxes use, again every second", cmd_stats, 1,
+		OPERANDS_BOXES},
+	{"stop", "[OPTIONS] BOX [BOX...]", "ask boxes to stop, then kill them", cmd_stop, 1, OPERANDS_BOXES},
+	{"top", "BOX [PS OPTIONS]", "list the processes of a running box", cmd_top, 1, OPERANDS_LIVE_BOX},
+	{"unpause", "BOX [BOX...]", "let paused boxes go on", cmd_unpause, 1, OPERANDS_BOXES},
 	{"version", "[OPTIONS]", "show the version", cmd_version, 1},
-	{"wait", "BOX [BOX...]", "wait until boxes have ended and print their exit codes", cmd_wait, 1},
+	{"wait", "[OPTIONS] BOX [BOX...]", "wait until boxes have ended and print their exit codes", cmd_wait,
+		1, OPERANDS_BOXES},
 };
 
 static void print_help(void)
@@ -35,7 +60,7 @@ static void print_help(void)
 	printf("Usage: a3s-box COMMAND\n\nRuns any OCI image in its own microVM, with its own Linux "
 	       "kernel.\n\nCommands:\n");
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-		printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+		printf("  %-16s %s\n", commands[i].name, commands[i].summary);
 	printf("\nSee a3s-box COMMAND --help for a command's options.\n");
 }
 
@@ -49,6 +74,31 @@ static int check_output(const struct cmd *c, int status)
 		return status;
 	err_sys(&e, errno ? -errno : -EIO, "cannot write to standard output");
 	return status ? status : app_fail(c, &e, 1);
+}
+
+/* What changes nothing is not in the audit log; what is not listed here, is. */
+static bool only_reads(const struct cmd *c)
+{
+	static const char *const readers[] = {"audit", "completion", "df", "diff", "events", "history",
+		"image-inspect", "images", "info", "inspect", "logs", "port", "ps", "stats", "top", "version",
+		"wait"};
+
+	for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
+		if (strcmp(c->name, readers[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int run_command(const struct cmd *c, int argc, char **argv)
+{
+	if (!only_reads(c)) {
+		audit_begin(c->name, argc, argv);
+		box_seen = audit_box;
+	}
+	int status = check_output(c, c->run(c, argc, argv));
+	audit_end(status);
+	return status;
 }
 
 int main(int argc, char **argv)
@@ -69,9 +119,11 @@ int main(int argc, char **argv)
 	const char *name = argv[1];
 	if (strcmp(name, "--version") == 0 || strcmp(name, "-v") == 0)
 		name = "version";
+	if (strcmp(name, "__complete") == 0)
+		return completion_words(commands, ARRAY_LEN(commands), argc - 2, argv + 2);
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		if (strcmp(name, commands[i].name) == 0)
-			return check_output(&commands[i], commands[i].run(&commands[i], argc - 1, argv + 1));
+			return run_command(&commands[i], argc - 1, argv + 1);
 	}
 	err_set(&e, -EINVAL, "unknown command: %s", name);
 	err_hint(&e, "see a3s-box --help");

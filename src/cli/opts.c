@@ -8,22 +8,37 @@ static void print_help(const struct cmd *c, const struct opt *opts)
 	printf("Usage: a3s-box %s %s\n\n%s\n", c->name, c->usage, c->summary);
 	if (!opts->name)
 		return;
-	printf("\nOptions:\n");
+	if (opts->kind != OPT_GROUP)
+		printf("\nOptions:\n");
 	for (const struct opt *o = opts; o->name; o++) {
 		char left[64];
+		if (o->kind == OPT_GROUP) {
+			printf("\n%s:\n", o->help);
+			continue;
+		}
 		snprintf(left, sizeof(left), "%s%s%s%s",
 			o->letter ? (char[]){'-', o->letter, ',', ' ', 0} : "    ", "--", o->name, "");
 		if (o->kind != OPT_FLAG) {
 			size_t n = strlen(left);
 			snprintf(left + n, sizeof(left) - n, " %s", o->arg);
 		}
-		printf("  %-28s %s\n", left, o->help);
+		printf("  %-34s %s\n", left, o->help);
 	}
 }
 
-static int bad(const struct cmd *c, struct err *e, const char *what, const char *arg)
+static void print_table(const struct opt *opts)
 {
-	err_set(e, -EINVAL, "%s: %s", what, arg);
+	for (const struct opt *o = opts; o->name; o++) {
+		if (o->kind != OPT_GROUP)
+			printf("%.1s\t%s\t%s\t%s\n", &o->letter, o->name, o->kind == OPT_FLAG ? "" : o->arg,
+				o->help);
+	}
+}
+
+/* Names the option only: what stands behind it may be a secret, and errors are logged. */
+static int bad(const struct cmd *c, struct err *e, const char *what, const char *arg, size_t len)
+{
+	err_set(e, -EINVAL, "%s: %.*s", what, (int)MIN_OF(len, strcspn(arg, "=")), arg);
 	err_hint(e, "see a3s-box %s --help", c->name);
 	return -EINVAL;
 }
@@ -34,7 +49,7 @@ static int set_value(
 	switch (o->kind) {
 	case OPT_FLAG:
 		if (value && strcmp(value, "true") != 0 && strcmp(value, "false") != 0)
-			return bad(c, e, "expected true or false for", shown);
+			return bad(c, e, "expected true or false for", shown, SIZE_MAX);
 		*(bool *)o->value = !value || strcmp(value, "true") == 0;
 		return 0;
 	case OPT_STR:
@@ -42,6 +57,8 @@ static int set_value(
 		return 0;
 	case OPT_LIST:
 		return strv_push(o->value, value) < 0 ? err_oom(e) : 0;
+	case OPT_GROUP:
+		break;
 	}
 	return -EINVAL;
 }
@@ -57,7 +74,7 @@ struct parser {
 static int next_value(struct parser *p, const char *shown, const char **ret)
 {
 	if (p->i + 1 >= p->argc)
-		return bad(p->c, p->e, "option needs an argument", shown);
+		return bad(p->c, p->e, "option needs an argument", shown, SIZE_MAX);
 	*ret = p->argv[++p->i];
 	return 0;
 }
@@ -69,7 +86,7 @@ static int parse_long(struct parser *p)
 	const char *value = eq ? eq + 1 : NULL;
 
 	for (const struct opt *o = p->opts; o->name; o++) {
-		if (strlen(o->name) != len || memcmp(o->name, name, len) != 0)
+		if (o->kind == OPT_GROUP || strlen(o->name) != len || memcmp(o->name, name, len) != 0)
 			continue;
 		if (o->kind != OPT_FLAG && !value) {
 			int r = next_value(p, arg, &value);
@@ -78,7 +95,7 @@ static int parse_long(struct parser *p)
 		}
 		return set_value(p->c, o, arg, value, p->e);
 	}
-	return bad(p->c, p->e, "unknown option", arg);
+	return bad(p->c, p->e, "unknown option", arg, SIZE_MAX);
 }
 
 static int parse_short(struct parser *p)
@@ -90,7 +107,7 @@ static int parse_short(struct parser *p)
 		while (o->name && o->letter != *s)
 			o++;
 		if (!o->name)
-			return bad(p->c, p->e, "unknown option", arg);
+			return bad(p->c, p->e, "unknown option", arg, (size_t)(s + 1 - arg));
 		const char *value = NULL;
 		if (o->kind != OPT_FLAG) {
 			int r = 0;
@@ -133,6 +150,10 @@ int opts_parse(const struct cmd *c, const struct opt *opts, int order, int *argc
 			print_help(c, opts);
 			return 1;
 		}
+		if (p.i == 1 && strcmp(arg, "--help=options") == 0) {
+			print_table(opts);
+			return 1;
+		}
 		r = arg[1] == '-' ? parse_long(&p) : parse_short(&p);
 		if (r < 0)
 			return r;
@@ -142,4 +163,12 @@ int opts_parse(const struct cmd *c, const struct opt *opts, int order, int *argc
 	argv[out] = NULL;
 	*argc = out;
 	return 0;
+}
+
+void opts_drop_dashes(int *argc, char **argv)
+{
+	if (*argc < 3 || strcmp(argv[2], "--") != 0)
+		return;
+	memmove(argv + 2, argv + 3, (size_t)(*argc - 2) * sizeof(*argv)); /* the NULL too */
+	--*argc;
 }

@@ -8,15 +8,32 @@
 #include "base/err.h"
 #include "wire/wire.h" /* struct strv */
 
-enum opt_kind { OPT_FLAG, OPT_STR, OPT_LIST };
+/* OPT_GROUP is a heading in the help, of what follows it: its help is the text. */
+enum opt_kind { OPT_FLAG, OPT_STR, OPT_LIST, OPT_GROUP };
 
 struct opt {
 	char letter;	  /* 0: none */
-	const char *name; /* NULL ends the table */
+	const char *name; /* NULL ends the table; "" for a group */
 	enum opt_kind kind;
 	void *value;	 /* bool *, const char **, struct strv * */
 	const char *arg; /* placeholder in the help */
 	const char *help;
+};
+#define OPT_HEADING(text) \
+	{ \
+		0, "", OPT_GROUP, NULL, NULL, text \
+	}
+
+/* What a command's arguments name, for completion. */
+enum operands {
+	OPERANDS_NONE,
+	OPERANDS_BOX,	      /* one, then nothing that could be completed */
+	OPERANDS_LIVE_BOX,    /* the same, a running one */
+	OPERANDS_BOX_COMMAND, /* a running box, then a program and its arguments */
+	OPERANDS_BOXES,
+	OPERANDS_IMAGE, /* one, then a program and its arguments */
+	OPERANDS_IMAGES,
+	OPERANDS_ANY, /* boxes and images */
 };
 
 struct cmd {
@@ -25,6 +42,7 @@ struct cmd {
 	const char *summary; /* one line, lower case */
 	int (*run)(const struct cmd *c, int argc, char **argv);
 	int usage_status; /* exit status for bad use: 125 where the workload's own status passes through, else 1 */
+	enum operands operands;
 };
 
 enum { OPTS_MIXED = 0, OPTS_FIRST = 1 }; /* options anywhere, or only before the first other argument */
@@ -32,7 +50,13 @@ enum { OPTS_MIXED = 0, OPTS_FIRST = 1 }; /* options anywhere, or only before the
 /*
  * Parses argv[1..]: --name value, --name=value, -x value, -xvalue, -xyz, --flag=false; "--" ends the options. The other
  * arguments are moved to argv[1..*ret_argc). Returns 0; 1 when --help was printed; -EINVAL with e set.
+ *
+ * For completion scripts and manual pages, --help=options as the first argument prints the table instead, an option a line:
+ * letter, name, placeholder (empty for a flag) and help, separated by tabs.
  */
 int opts_parse(const struct cmd *c, const struct opt *opts, int order, int *argc, char **argv, struct err *e);
+
+/* Of "IMAGE -- COMMAND": a "--" in argv[2] is dropped, once. */
+void opts_drop_dashes(int *argc, char **argv);
 
 #endif

@@ -2,45 +2,15 @@
 /* run, create, start: making a box and connecting the terminal with it. */
 #include <fcntl.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/io.h"
+#include "detach.h"
 #include "session.h"
 #include "spec.h"
 
-enum { RUN_OPTS_MAX = 24 };
-
-/* Options that run and create share; `run` adds its own in front. Returns the number written. */
-static size_t common_opts(struct run_opts *o, struct opt *t)
-{
-	const struct opt opts[] = {
-		{0, "accel", OPT_STR, &o->accel, "MODE", "auto, kvm, qemu-kvm or tcg (emulated) [auto]"},
-		{0, "cpus", OPT_STR, &o->cpus, "N", "virtual CPUs [2]"},
-		{0, "entrypoint", OPT_STR, &o->entrypoint, "PROGRAM", "instead of the image's entrypoint"},
-		{'e', "env", OPT_LIST, &o->env, "NAME=VALUE",
-			"set an environment variable; NAME alone passes ours on"},
-		{0, "group-add", OPT_LIST, &o->groups, "GROUP", "a further group of the process"},
-		{'h', "hostname", OPT_STR, &o->hostname, "NAME", "host name inside the box [its short ID]"},
-		{'i', "interactive", OPT_FLAG, &o->interactive, NULL, "pass standard input to the process"},
-		{'l', "label", OPT_LIST, &o->labels, "KEY=VALUE", "set a label"},
-		{'m', "memory", OPT_STR, &o->memory, "SIZE",
-			"memory of the machine, its kernel's included [512m]"},
-		{0, "name", OPT_STR, &o->name, "NAME", "name of the box [made up]"},
-		{0, "platform", OPT_STR, &o->platform, "OS/ARCH",
-			"when pulling: which of the image's platforms [the host's]"},
-		{0, "pull", OPT_STR, &o->pull, "WHEN", "pull the image: missing, always or never [missing]"},
-		{0, "rm", OPT_FLAG, &o->rm, NULL, "remove the box when it has ended"},
-		{0, "stop-signal", OPT_STR, &o->stop_signal, "SIGNAL",
-			"signal that asks it to stop [the image's, TERM]"},
-		{0, "stop-timeout", OPT_STR, &o->stop_timeout, "SECONDS", "wait before it is killed [10]"},
-		{'t', "tty", OPT_FLAG, &o->tty, NULL, "give the process a terminal"},
-		{'u', "user", OPT_STR, &o->user, "USER[:GROUP]", "run as this user, by name or number"},
-		{'w', "workdir", OPT_STR, &o->workdir, "PATH", "working directory"},
-		{0, NULL, OPT_FLAG, NULL, NULL, NULL},
-	};
-	_Static_assert(ARRAY_LEN(opts) <= RUN_OPTS_MAX, "room for run's own options");
-	memcpy(t, opts, sizeof(opts));
-	return ARRAY_LEN(opts);
-}
+/* For whoever works on a box that is to be started: another command's start, for instance. */
+#define START_PATIENCE_NS 10000000000ull
 
 static int pull_image(
 	struct app *a, const char *ref, const struct run_opts *o, struct oci_image **ret, struct err *e)
@@ -119,6 +89,48 @@ static void warn_emulated(enum accel wanted, enum accel got, const struct accel_
 	}
 }
 
+/* ---- --cidfile ---- */
+
+static int cidfile_taken(const char *path, struct err *e)
+{
+	err_set(e, -EEXIST, "--cidfile %s: the file exists already", path);
+	return err_hint(e, "a box may still be known by it: remove it, or choose another name");
+}
+
+/* Makes the file, which must not exist. The descriptor, or -errno. */
+static int cidfile_open(const char *path, struct err *e)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd >= 0)
+		return fd;
+	return errno == EEXIST ? cidfile_taken(path, e) : err_sys(e, -errno, "--cidfile %s", path);
+}
+
+/* box_create, and the ID in the file that was asked for: both or none. */
+static int create_box(struct app *a, const struct run_opts *o, const struct oci_image *image, const char *ref,
+	const char *disk, struct box_config *config, enum box_state state, struct box **ret, int *ret_lock,
+	struct err *e)
+{
+	CLEANUP_CLOSE int fd = o->cidfile ? cidfile_open(o->cidfile, e) : -1;
+	struct err undo;
+
+	if (o->cidfile && fd < 0)
+		return fd;
+	int r = box_create(a->st, image, ref, disk, o->name, config, state, ret, ret_lock, e);
+	if (!o->cidfile)
+		return r;
+	if (r == 0) {
+		r = io_write_full(fd, (*ret)->id, strlen((*ret)->id));
+		if (r < 0) {
+			err_sys(e, r, "--cidfile %s", o->cidfile);
+			box_remove_locked(a->st, (*ret)->id, ret_lock, &undo); /* or the next command does */
+		}
+	}
+	if (r < 0)
+		unlink(o->cidfile);
+	return r;
+}
+
 /* run and create up to the record; lock held. */
 static int make_box(struct app *a, const struct run_opts *o, int argc, char **argv, enum box_state state,
 	struct box **ret, int *ret_lock, struct err *e)
@@ -130,6 +142,8 @@ static int make_box(struct app *a, const struct run_opts *o, int argc, char **ar
 	enum accel got = ACCEL_AUTO; /* create: decided when it starts */
 
 	int r = spec_from_opts(o, &config, e);
+	if (r == 0 && o->cidfile && access(o->cidfile, F_OK) == 0)
+		r = cidfile_taken(o->cidfile, e); /* before anything is pulled for it */
 	if (r == 0)
 		r = app_open(a, true, e);
 	if (r == 0 && o->name)
@@ -146,12 +160,13 @@ static int make_box(struct app *a, const struct run_opts *o, int argc, char **ar
 	if (r == 0)
 		warn_emulated(config.accel, got, &info);
 	if (r == 0)
-		r = box_create(a->st, image, argv[1], disk, o->name, &config, state, ret, ret_lock, e);
+		r = create_box(a, o, image, argv[1], disk, &config, state, ret, ret_lock, e);
 	return r;
 }
 
-/* Connects the terminal with a box that is being started, to its end. */
-static int attach(const struct cmd *c, const struct box *b, int fd, bool with_stdin, struct err *e)
+/* Connects the terminal with a box that is being started, to its end or until the user detaches. */
+static int attach(const struct cmd *c, const struct box *b, int fd, bool with_stdin, bool sig_proxy,
+	const char *detach_keys, struct err *e)
 {
 	CLEANUP(buf_done) struct buf opening = {0};
 	struct box_request req = {.op = BOX_OP_ATTACH, .attach_stdin = with_stdin};
@@ -166,25 +181,30 @@ static int attach(const struct cmd *c, const struct box *b, int fd, bool with_st
 		.opening = &opening,
 		.stdin_open = with_stdin,
 		.tty = b->config.process.tty,
-		.sig_proxy = true};
+		.sig_proxy = sig_proxy,
+		.detach_keys = detach_keys};
 	int r = session_run(&so, &status, e);
 	return r < 0 ? app_fail(c, e, status) : r;
+}
+
+int start_wait(int fd, int *status, struct err *e)
+{
+	CLEANUP(buf_done) struct buf opening = {0};
+	struct box_request req = {.op = BOX_OP_STARTED};
+
+	*status = STATUS_FAILED;
+	if (box_put_request(&opening, &req) < 0) {
+		close(fd);
+		return err_oom(e);
+	}
+	struct session_opts so = {.fd = fd, .opening = &opening, .sig_proxy = false, .until_started = true};
+	return session_run(&so, status, e);
 }
 
 /* Waits until the workload runs. 0, or the exit status with the error printed. */
 static int wait_started(const struct cmd *c, int fd, struct err *e)
 {
-	CLEANUP(buf_done) struct buf opening = {0};
-	struct box_request req = {.op = BOX_OP_STARTED};
-	int status;
-
-	if (box_put_request(&opening, &req) < 0) {
-		close(fd);
-		err_oom(e);
-		return app_fail(c, e, STATUS_FAILED);
-	}
-	struct session_opts so = {.fd = fd, .opening = &opening, .sig_proxy = false, .until_started = true};
-	int r = session_run(&so, &status, e);
+	int status, r = start_wait(fd, &status, e);
 	return r < 0 ? app_fail(c, e, status) : r;
 }
 
@@ -207,7 +227,7 @@ static int run(const struct cmd *c, struct app *a, const struct run_opts *o, int
 		return app_fail(c, &e, STATUS_FAILED);
 	app_close(a); /* a box may run for days: hold no database meanwhile */
 	if (!o->detach)
-		return attach(c, b, fd, o->interactive, &e);
+		return attach(c, b, fd, o->interactive, o->sig_proxy, o->detach_keys, &e);
 	int status = wait_started(c, fd, &e);
 	if (status == 0)
 		printf("%s\n", b->id);
@@ -216,17 +236,23 @@ static int run(const struct cmd *c, struct app *a, const struct run_opts *o, int
 
 int cmd_run(const struct cmd *c, int argc, char **argv)
 {
-	CLEANUP(run_opts_done) struct run_opts o = {0};
-	struct opt opts[RUN_OPTS_MAX + 1] = {
-		{'d', "detach", OPT_FLAG, &o.detach, NULL, "run in the background; print the ID"}};
+	CLEANUP(run_opts_done) struct run_opts o = {.sig_proxy = true};
+	const struct opt own[] = {
+		{'d', "detach", OPT_FLAG, &o.detach, NULL, "run in the background; print the ID"},
+		{0, "detach-keys", OPT_STR, &o.detach_keys, "KEYS", DETACH_HELP},
+		{0, "sig-proxy", OPT_FLAG, &o.sig_proxy, NULL, "pass signals on to the process [true]"},
+		{0, "timeout", OPT_STR, &o.timeout, "SECONDS", "stop it after so long, with status 124"}};
+	struct opt opts[SPEC_OPTS_MAX] = {0};
 	struct err e = {0};
 
-	common_opts(&o, opts + 1);
+	memcpy(opts, own, sizeof(own));
+	spec_common_opts(&o, opts + ARRAY_LEN(own));
 	int r = opts_parse(c, opts, OPTS_FIRST, &argc, argv, &e);
 	if (r)
 		return r < 0 ? app_fail(c, &e, STATUS_FAILED) : 0;
 	if (argc < 2)
 		return app_usage(c, "an image is needed");
+	opts_drop_dashes(&argc, argv);
 	struct app a = {0};
 	int status = run(c, &a, &o, argc, argv);
 	app_close(&a);
@@ -236,18 +262,19 @@ int cmd_run(const struct cmd *c, int argc, char **argv)
 int cmd_create(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(run_opts_done) struct run_opts o = {0};
-	struct opt opts[RUN_OPTS_MAX];
+	struct opt opts[SPEC_OPTS_MAX] = {0};
 	CLEANUP(box_freep) struct box *b = NULL;
 	CLEANUP_CLOSE int lock = -1;
 	struct err e = {0};
 	struct app a = {0};
 
-	common_opts(&o, opts);
+	spec_common_opts(&o, opts);
 	int r = opts_parse(c, opts, OPTS_FIRST, &argc, argv, &e);
 	if (r)
 		return r < 0 ? app_fail(c, &e, STATUS_FAILED) : 0;
 	if (argc < 2)
 		return app_usage(c, "an image is needed");
+	opts_drop_dashes(&argc, argv);
 	r = make_box(&a, &o, argc, argv, BOX_CREATED, &b, &lock, &e);
 	if (r == 0) {
 		box_unlock(a.st, b->id, &lock);
@@ -257,8 +284,7 @@ int cmd_create(const struct cmd *c, int argc, char **argv)
 	return r < 0 ? app_fail(c, &e, STATUS_FAILED) : 0;
 }
 
-/* Everything but the supervisor: lock held, record starting, disk there. */
-static int prepare_start(struct app *a, const struct box *b, int *lock, struct err *e)
+int start_prepare(struct app *a, const struct box *b, int *lock, struct err *e)
 {
 	CLEANUP(oci_image_freep) struct oci_image *image = NULL;
 	CLEANUP_FREE char *disk = NULL;
@@ -284,33 +310,70 @@ static int prepare_start(struct app *a, const struct box *b, int *lock, struct e
 	return r;
 }
 
-static int start_one(const struct cmd *c, struct app *a, const char *ref, bool attached, bool with_stdin)
+/* A box that lives. 1: it runs, as was asked for; 0: *ret_fd is connected with it; -ESRCH: it is over. */
+static int join(struct app *a, const struct box *b, bool attached, int *ret_fd, struct err *e)
+{
+	struct box_request started = {.op = BOX_OP_STARTED};
+
+	if (b->state == BOX_STOPPING)
+		return err_set(e, -EBUSY, "box %s is stopping", b->name);
+	if (b->state == BOX_PAUSED) {
+		err_set(e, -EBUSY, "box %s is paused", b->name);
+		return err_hint(e, "let it go on with: a3s-box unpause %s", b->name);
+	}
+	if (!attached && b->state == BOX_STARTING) { /* by another command: what comes of it? */
+		int r = box_call_live(a->st, b, &started, e);
+		return r < 0 ? r : 1;
+	}
+	if (!attached)
+		return 1;
+	*ret_fd = box_connect(a->st, b, e);
+	return MIN_OF(*ret_fd, 0);
+}
+
+/* Starts a box, unless it runs, or somebody else is at it. As join. */
+static int start_or_join(
+	struct app *a, const char *ref, bool attached, struct box **ret, int *ret_fd, struct err *e)
+{
+	for (uint64_t until = time_mono_ns() + START_PATIENCE_NS;;) {
+		CLEANUP(box_freep) struct box *b = NULL;
+		CLEANUP_CLOSE int lock = -1;
+		int r = box_find(a->st, ref, &b, e);
+		if (r < 0)
+			return r;
+		bool live = box_is_live(b);
+		if (live) {
+			r = join(a, b, attached, ret_fd, e);
+		} else {
+			r = start_prepare(a, b, &lock, e);
+			if (r == 0)
+				r = box_start(a->st, b, &lock, ret_fd, e);
+		}
+		if (r >= 0)
+			*ret = TAKE_PTR(b);
+		if (r != (live ? -ESRCH : -EBUSY) || time_mono_ns() >= until)
+			return r;
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	}
+}
+
+static int start_one(const struct cmd *c, struct app *a, const char *ref, bool attached, bool with_stdin,
+	const char *detach_keys)
 {
 	CLEANUP(box_freep) struct box *b = NULL;
-	CLEANUP_CLOSE int lock = -1;
 	struct err e = {0};
 	int fd = -1;
 
-	int r = box_find(a->st, ref, &b, &e);
-	if (r == 0 && b->state == BOX_STOPPING)
-		r = err_set(&e, -EBUSY, "box %s is stopping", b->name);
-	if (r == 0 && box_is_live(b) && !attached) {
-		printf("%s\n", ref); /* it runs: what was asked for is so */
-		return 0;
-	}
-	if (r == 0 && box_is_live(b)) {
-		r = fd = box_connect(a->st, b, &e);
-	} else {
-		if (r == 0)
-			r = prepare_start(a, b, &lock, &e);
-		if (r == 0)
-			r = box_start(a->st, b, &lock, &fd, &e);
-	}
+	int r = start_or_join(a, ref, attached, &b, &fd, &e);
 	if (r < 0)
 		return app_fail(c, &e, c->usage_status);
+	if (r > 0) {
+		printf("%s\n", ref);
+		return 0;
+	}
 	if (attached) {
 		app_close(a); /* a box may run for days: hold no database meanwhile */
-		return attach(c, b, fd, with_stdin && b->config.process.open_stdin, &e);
+		return attach(c, b, fd, with_stdin && b->config.process.open_stdin, true, detach_keys, &e);
 	}
 	int status = wait_started(c, fd, &e);
 	if (status == 0)
@@ -321,13 +384,17 @@ static int start_one(const struct cmd *c, struct app *a, const char *ref, bool a
 int cmd_start(const struct cmd *c, int argc, char **argv)
 {
 	bool attached = false, interactive = false;
+	const char *detach_keys = NULL;
 	struct opt opts[] = {
 		{'a', "attach", OPT_FLAG, &attached, NULL, "show its output and wait for its end"},
+		{0, "detach-keys", OPT_STR, &detach_keys, "KEYS", DETACH_HELP},
 		{'i', "interactive", OPT_FLAG, &interactive, NULL, "pass standard input to it"}, {0}};
 	struct err e = {0};
 	struct app a = {0};
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
+	if (r == 0 && detach_keys)
+		r = detach_parse(detach_keys, NULL, &e);
 	if (r)
 		return r < 0 ? app_fail(c, &e, c->usage_status) : 0;
 	if (argc < 2)
@@ -339,7 +406,7 @@ int cmd_start(const struct cmd *c, int argc, char **argv)
 		return app_fail(c, &e, c->usage_status);
 	int status = 0;
 	for (int i = 1; i < argc; i++) {
-		int one = start_one(c, &a, argv[i], attached || interactive, interactive);
+		int one = start_one(c, &a, argv[i], attached || interactive, interactive, detach_keys);
 		status = one ? one : status;
 	}
 	app_close(&a);

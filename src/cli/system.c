@@ -5,27 +5,31 @@
 
 #include "app.h"
 #include "base/io.h"
+#include "format.h"
 
 #ifndef A3S_VERSION
 #error "the build defines A3S_VERSION"
 #endif
 
-static int format_opt(const struct cmd *c, int *argc, char **argv, bool *json)
+/* *text: neither JSON nor a template is asked for. */
+static int format_opt(const struct cmd *c, int *argc, char **argv, bool *text, struct template **ret)
 {
 	const char *format = "text";
-	struct opt opts[] = {{'f', "format", OPT_STR, &format, "FORMAT", "text or json [text]"}, {0}};
+	struct opt opts[] = {{'f', "format", OPT_STR, &format, "FORMAT",
+				     "text, json, or a template like '{{.Version}}' [text]"},
+		{0}};
 	struct err e = {0};
 
 	int r = opts_parse(c, opts, OPTS_MIXED, argc, argv, &e);
 	if (r > 0)
 		return 1;
-	if (r == 0 && strcmp(format, "text") != 0 && strcmp(format, "json") != 0)
-		r = err_set(&e, -EINVAL, "--format \"%s\": expected text or json", format);
+	*text = r == 0 && (strcmp(format, "text") == 0 || !*format);
 	if (r == 0 && *argc > 1)
 		r = err_set(&e, -EINVAL, "no arguments are taken");
+	if (r == 0 && !*text)
+		r = format_parse_object("--format", format, ret, &e);
 	if (r < 0)
 		app_fail(c, &e, 1);
-	*json = strcmp(format, "json") == 0;
 	return r;
 }
 
@@ -50,18 +54,28 @@ static void print_text(json_t *j)
 
 int cmd_version(const struct cmd *c, int argc, char **argv)
 {
-	bool json;
+	CLEANUP(template_freep) struct template *t = NULL;
+	struct err e = {0};
 	struct utsname u;
-	int r = format_opt(c, &argc, argv, &json);
+	bool text;
+
+	int r = format_opt(c, &argc, argv, &text, &t);
 	if (r)
 		return r < 0;
 	uname(&u);
+	if (text) {
+		printf("a3s-box %s (linux %s)\n", A3S_VERSION, u.machine);
+		return 0;
+	}
+	/* Docker's templates ask for .Client and .Server: here both are this program. */
 	json_t *j = json_pack("{s:s, s:s, s:s}", "Version", A3S_VERSION, "Os", "linux", "Arch", u.machine);
-	if (json)
-		return json_print(j, 4);
-	printf("a3s-box %s (linux %s)\n", A3S_VERSION, u.machine);
+	json_t *whole = json_copy(j);
+	if (t) {
+		json_object_set(whole, "Client", j);
+		json_object_set(whole, "Server", j);
+	}
 	json_decref(j);
-	return 0;
+	return format_print_object(t, whole, &e) < 0 ? app_fail(c, &e, 1) : 0;
 }
 
 static void add_path(json_t *j, const char *key, char *path, const struct err *e)
@@ -113,11 +127,12 @@ static int gather(struct app *a, json_t *j, struct err *e)
 
 int cmd_info(const struct cmd *c, int argc, char **argv)
 {
+	CLEANUP(template_freep) struct template *t = NULL;
+	CLEANUP(app_close) struct app a = {0};
 	struct err e = {0};
-	struct app a;
-	bool json;
+	bool text;
 
-	int r = format_opt(c, &argc, argv, &json);
+	int r = format_opt(c, &argc, argv, &text, &t);
 	if (r)
 		return r < 0;
 	r = app_open(&a, true, &e);
@@ -125,14 +140,10 @@ int cmd_info(const struct cmd *c, int argc, char **argv)
 		return app_fail(c, &e, 1);
 	json_t *j = json_object();
 	r = gather(&a, j, &e);
-	app_close(&a);
-	if (r < 0) {
-		json_decref(j);
-		return app_fail(c, &e, 1);
-	}
-	if (json)
-		return json_print(j, 4);
-	print_text(j);
+	if (r == 0 && !text)
+		return format_print_object(t, j, &e) < 0 ? app_fail(c, &e, 1) : 0;
+	if (r == 0)
+		print_text(j);
 	json_decref(j);
-	return 0;
+	return r < 0 ? app_fail(c, &e, 1) : 0;
 }

@@ -18,10 +18,10 @@ static bool quiet, force;
 static const char *name;
 static struct strv list;
 
-static const struct opt opts[] = {{'q', "quiet", OPT_FLAG, &quiet, NULL, "no output"},
+static const struct opt opts[] = {OPT_HEADING("Manners"), {'q', "quiet", OPT_FLAG, &quiet, NULL, "no output"},
 	{'f', "force", OPT_FLAG, &force, NULL, "whatever happens"},
 	{'n', "name", OPT_STR, &name, "NAME", "its name"},
-	{'e', "env", OPT_LIST, &list, "NAME=value", "add to the environment"},
+	{'e', "env", OPT_LIST, &list, "NAME=value", "add to the environment"}, OPT_HEADING("Others"),
 	{0, "only-long", OPT_STR, &name, "X", "has no letter"}, {0}};
 
 struct opts_case {
@@ -40,9 +40,9 @@ static const struct opts_case cases[] = {
 	{OPTS_MIXED, "--quiet=true", 0, "q - | |"},
 	{OPTS_MIXED, "-q --quiet=false", 0, "- - | |"},
 	{OPTS_MIXED, "-q=false -f=true", 0, "f - | |"},
-	{OPTS_MIXED, "--quiet=1", -EINVAL, "expected true or false for: --quiet=1"},
-	{OPTS_MIXED, "--quiet=", -EINVAL, "expected true or false for: --quiet="},
-	{OPTS_MIXED, "-qf=maybe", -EINVAL, "expected true or false for: -qf=maybe"},
+	{OPTS_MIXED, "--quiet=1", -EINVAL, "expected true or false for: --quiet"},
+	{OPTS_MIXED, "--quiet=", -EINVAL, "expected true or false for: --quiet"},
+	{OPTS_MIXED, "-qf=maybe", -EINVAL, "expected true or false for: -qf"},
 	{OPTS_MIXED, "--name x", 0, "- x | |"},
 	{OPTS_MIXED, "--name=x", 0, "- x | |"},
 	{OPTS_MIXED, "--name= y", 0, "- <> | | y"},
@@ -75,11 +75,13 @@ static const struct opts_case cases[] = {
 	{OPTS_MIXED, "--nam x", -EINVAL,
 		"unknown option: --nam"}, /* no abbreviations: they break when options are added */
 	{OPTS_MIXED, "--names x", -EINVAL, "unknown option: --names"},
-	{OPTS_MIXED, "--=x", -EINVAL, "unknown option: --=x"},
+	{OPTS_MIXED, "--=x", -EINVAL, "unknown option: --"},
 	{OPTS_MIXED, "---q", -EINVAL, "unknown option: ---q"},
 	{OPTS_MIXED, "-x", -EINVAL, "unknown option: -x"},
 	{OPTS_MIXED, "-qx", -EINVAL, "unknown option: -qx"},
-	{OPTS_MIXED, "-=x", -EINVAL, "unknown option: -=x"},
+	{OPTS_MIXED, "--evn=PASSWORD=x", -EINVAL, "unknown option: --evn"},
+	{OPTS_MIXED, "-EPASSWORD=x", -EINVAL, "unknown option: -E"},
+	{OPTS_MIXED, "-=x", -EINVAL, "unknown option: -"},
 	{OPTS_MIXED, "--QUIET", -EINVAL, "unknown option: --QUIET"},
 };
 
@@ -135,9 +137,10 @@ static void every_line_of_the_table_means_what_it_says(void **state)
 	strv_done(&list);
 }
 
-static void help_is_printed_from_the_same_table(void **state)
+/* What parsing a line prints, and returns. */
+static int printed(const char *line, char *text, size_t size)
 {
-	char text[4096], got[512];
+	char got[512];
 	int fds[2], saved;
 	struct err e = {0};
 
@@ -145,16 +148,23 @@ static void help_is_printed_from_the_same_table(void **state)
 	assert_int_equal(pipe(fds), 0);
 	saved = dup(STDOUT_FILENO);
 	dup2(fds[1], STDOUT_FILENO);
-	int r = parse("-q a --help --nonsense", OPTS_MIXED, got, sizeof(got), &e);
+	int r = parse(line, OPTS_MIXED, got, sizeof(got), &e);
 	fflush(stdout);
 	dup2(saved, STDOUT_FILENO);
 	close(saved);
 	close(fds[1]);
-	ssize_t n = read(fds[0], text, sizeof(text) - 1);
+	ssize_t n = read(fds[0], text, size - 1);
 	close(fds[0]);
-	assert_int_equal(r, 1);
 	assert_true(n > 0);
 	text[n] = '\0';
+	return r;
+}
+
+static void help_is_printed_from_the_same_table(void **state)
+{
+	char text[4096];
+
+	assert_int_equal(printed("-q a --help --nonsense", text, sizeof(text)), 1);
 	assert_non_null(strstr(text, "Usage: a3s-box test [OPTIONS] ARGS\n"));
 	assert_non_null(strstr(text, "does nothing"));
 	for (const struct opt *o = opts; o->name; o++) {
@@ -163,6 +173,20 @@ static void help_is_printed_from_the_same_table(void **state)
 		assert_true(!o->arg || strstr(text, o->arg));
 	}
 	assert_non_null(strstr(text, "-n, --name NAME"));
+	assert_non_null(strstr(text, "\nManners:\n  -q, --quiet"));
+	assert_non_null(strstr(text, "\nOthers:\n      --only-long X"));
+}
+
+static void the_table_itself_is_printed_for_completion(void **state)
+{
+	char text[4096];
+
+	assert_int_equal(printed("--help=options", text, sizeof(text)), 1);
+	assert_string_equal(text, "q\tquiet\t\tno output\n"
+				  "f\tforce\t\twhatever happens\n"
+				  "n\tname\tNAME\tits name\n"
+				  "e\tenv\tNAME=value\tadd to the environment\n"
+				  "\tonly-long\tX\thas no letter\n");
 }
 
 static void a_value_may_be_help_and_help_is_no_value(void **state)
@@ -181,6 +205,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_line_of_the_table_means_what_it_says),
 		cmocka_unit_test(help_is_printed_from_the_same_table),
+		cmocka_unit_test(the_table_itself_is_printed_for_completion),
 		cmocka_unit_test(a_value_may_be_help_and_help_is_no_value),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

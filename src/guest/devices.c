@@ -10,6 +10,8 @@
  * It is so short that it is written down as instructions. Each has a name, and jumps say the name of where they go:
  * an instruction more or less moves no number.
  *
+ * Devices that a box is given come before it, a block of instructions each that either says yes or goes on to the next.
+ *
  * It is attached without BPF_F_ALLOW_OVERRIDE and BPF_F_ALLOW_MULTI: below the box's cgroup, where a box may make
  * cgroups of its own, nothing can be put in its place.
  */
@@ -118,23 +120,94 @@ static int bpf(int command, union bpf_attr *attr)
 	return r < 0 ? -errno : r;
 }
 
-int devices_restrict(int cgroup)
+#define RULE_LEN 8 /* instructions of one rule */
+
+/* clang-format off */
+#define UNLESS(here, reg, value) [here] = {.code = BPF_JMP | BPF_K | BPF_JNE, .dst_reg = (reg), \
+	.off = RULE_LEN - (here) - 1, .imm = (int32_t)(value)}
+
+static void put_rule(struct bpf_insn *out, const struct device_rule *d)
 {
-	union bpf_attr load, attach;
-	CLEANUP_CLOSE int program = -1;
+	/* Asked for more than is allowed: the rules after this one may say something else. */
+	uint32_t denied = ~(d->access | BPF_DEVCG_ACC_MKNOD) & 0x7fffffff;
+	const struct bpf_insn rule[RULE_LEN] = {
+		UNLESS(0, BPF_REG_3, d->type),
+		UNLESS(1, BPF_REG_4, d->major),
+		UNLESS(2, BPF_REG_5, d->minor),
+		[3] = {.code = BPF_ALU64 | BPF_X | BPF_MOV, .dst_reg = BPF_REG_0, .src_reg = BPF_REG_2},
+		[4] = {.code = BPF_ALU64 | BPF_K | BPF_AND, .dst_reg = BPF_REG_0, .imm = (int32_t)denied},
+		UNLESS(5, BPF_REG_0, 0),
+		[6] = ANSWER(1),
+		[7] = RETURN,
+	};
+
+	memcpy(out, rule, sizeof(rule));
+}
+
+int devices_program_with(
+	const struct device_rule *rules, size_t n, bool all, struct bpf_insn **ret, size_t *ret_len)
+{
+	static const struct bpf_insn everything[] = {ANSWER(1), RETURN};
+	static const struct bpf_insn questions[] = {GET(BPF_REG_2, BPF_H, ACCESS), GET(BPF_REG_3, BPF_H, TYPE),
+		GET(BPF_REG_4, BPF_W, MAJOR), GET(BPF_REG_5, BPF_W, MINOR)};
+	size_t room = ARRAY_LEN(questions) + n * RULE_LEN + devices_program_len, len = 0;
+	struct bpf_insn *p = calloc(room, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	if (all) {
+		memcpy(p, everything, sizeof(everything));
+		len = ARRAY_LEN(everything);
+	} else {
+		memcpy(p, questions, sizeof(questions));
+		len = ARRAY_LEN(questions);
+		for (size_t i = 0; i < n; i++, len += RULE_LEN)
+			put_rule(p + len, &rules[i]);
+		memcpy(p + len, devices_program, devices_program_len * sizeof(*p));
+		len += devices_program_len;
+	}
+	*ret = p;
+	*ret_len = len;
+	return 0;
+}
+/* clang-format on */
+
+static int load(const struct bpf_insn *program, size_t len)
+{
+	union bpf_attr load;
 
 	/* Not by an initializer: the kernel wants every byte of the union to be 0. */
 	memset(&load, 0, sizeof(load));
 	load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
-	load.insns = (uint64_t)(uintptr_t)devices_program;
-	load.insn_cnt = (uint32_t)devices_program_len;
+	load.insns = (uint64_t)(uintptr_t)program;
+	load.insn_cnt = (uint32_t)len;
 	load.license = (uint64_t)(uintptr_t) "MIT";
-	program = bpf(BPF_PROG_LOAD, &load);
-	if (program < 0)
-		return program;
+	return bpf(BPF_PROG_LOAD, &load);
+}
+
+int devices_restrict(int cgroup, const struct device_rule *rules, size_t n, bool all)
+{
+	union bpf_attr attach;
+	CLEANUP_FREE struct bpf_insn *program = NULL;
+	CLEANUP_CLOSE int fd = -1;
+	size_t len;
+	int r;
+
+	if (n > DEVICES_RULES_MAX)
+		return -E2BIG;
+	if (n || all) {
+		r = devices_program_with(rules, n, all, &program, &len);
+		if (r < 0)
+			return r;
+		fd = load(program, len);
+	} else {
+		fd = load(devices_program, devices_program_len);
+	}
+	if (fd < 0)
+		return fd;
 	memset(&attach, 0, sizeof(attach));
 	attach.target_fd = (uint32_t)cgroup;
-	attach.attach_bpf_fd = (uint32_t)program;
+	attach.attach_bpf_fd = (uint32_t)fd;
 	attach.attach_type = BPF_CGROUP_DEVICE;
 	return bpf(BPF_PROG_ATTACH, &attach);
 }

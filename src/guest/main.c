@@ -21,9 +21,14 @@
 
 #include "base/io.h"
 #include "base/loop.h"
+#include "cgroup.h"
 #include "control.h"
+#include "init.h"
+#include "isolate.h"
+#include "nsexec.h"
 #include "rootfs.h"
 #include "server.h"
+#include "settings.h"
 #include "system.h"
 
 #define STOP_PROCESSES_NS 5000000000ull /* SIGKILL to reaped */
@@ -186,10 +191,40 @@ static void boot_begin(struct guest *g)
 		boot_fail(g->control, r, what);
 }
 
+/* What the workload's process has to know of it (spawn.c). */
+static int keep_config(struct guest *g, struct wire_config *c)
+{
+	/* The box has no use for it. */
+	explicit_bzero(c->entropy, sizeof(c->entropy));
+	g->box.user_namespace = c->user_namespace;
+	return settings_unusual(c) ? wire_put_config(&g->box.config, c) : 0;
+}
+
+/* The box's root file system as the configuration wants it. */
+static int apply_config(struct guest *g, struct wire_config *c, char *what, size_t size)
+{
+	CLEANUP_CLOSE int proc = rootfs_new("proc", "proc", 0, what, size);
+	int r = proc;
+
+	if (r >= 0) {
+		system_allow_watches(proc);
+		r = cgroup_limit(g->box.cgroup, proc, &c->limits, true, what, size);
+	}
+	if (r == 0 && c->user_namespace)
+		r = rootfs_map_ids(what, size);
+	if (r == 0)
+		r = rootfs_configure(c, what, size);
+	if (r == 0) {
+		r = keep_config(g, c);
+		snprintf(what, size, "configuration");
+	}
+	return r;
+}
+
 static void boot(struct guest *g)
 {
 	struct wire_config config = {0};
-	char what[128] = "", report[SPAWN_REPORT_MAX + 1];
+	char what[256] = "", report[SPAWN_REPORT_MAX + 1];
 	const char *why = "";
 	int listener, r;
 
@@ -207,7 +242,7 @@ static void boot(struct guest *g)
 	if (r < 0)
 		boot_fail(g->control, r, "configuration");
 	system_configure(&config);
-	r = rootfs_configure(&config, what, sizeof(what));
+	r = apply_config(g, &config, what, sizeof(what));
 	if (r < 0)
 		boot_fail(g->control, r, what);
 	wire_config_done(&config);
@@ -220,9 +255,21 @@ static void boot(struct guest *g)
 		r = answer(g, WIRE_READY);
 	if (r < 0)
 		boot_fail(g->control, r, "session server");
+	/* Now that the host has something to do. The box does not run before it says so. */
+	r = isolate_listen(g->loop, &g->box, ROOTFS_DIR ISOLATE_SOCKET);
+	if (r < 0)
+		system_complain("nsexec: %s", strerror(-r));
 }
 
-int main(void)
+/* The box has this program too, under another name. */
+static int main_in_box(int argc, char **argv)
+{
+	if (argc > 0 && strcmp(argv[0], INIT_NAME) == 0)
+		return init_main(argc, argv);
+	return nsexec_main(argc, argv);
+}
+
+int main(int argc, char **argv)
 {
 	struct guest g = {.control = -1,
 		.box = {.cgroup = -1,
@@ -232,10 +279,9 @@ int main(void)
 			.prepared = {0, -1, -1, -1}}};
 	int r;
 
-	if (getpid() != 1) {
-		system_complain("runs as PID 1 of a box only");
-		return 1;
-	}
+	/* The kernel says so of the first program of all, and of no other. */
+	if (getpid() != 1 || argc < 1 || strcmp(argv[0], "/init") != 0)
+		return main_in_box(argc, argv);
 	umask(0022);
 	system_init();
 	g.box.self_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);

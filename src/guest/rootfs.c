@@ -44,9 +44,12 @@
 #include <sys/sysmacros.h>
 
 #include "base/io.h"
+#include "cgroup.h"
 #include "mask.h"
+#include "system.h"
+#include "userns.h"
 
-#define ROOT	  "/rootfs"
+#define ROOT	  ROOTFS_DIR
 #define RUN	  "/run"
 #define IMAGE	  RUN "/image"
 #define SCRATCH	  RUN "/scratch"
@@ -56,8 +59,10 @@
 #define BOXSYS	  RUN "/boxsys"
 #define REHEARSAL RUN "/rehearsal"
 
-#define SAFE	  (MS_NOSUID | MS_NODEV | MS_NOEXEC)
-#define TTY_GROUP "5" /* group tty of every distribution */
+#define MAPPED_IMAGE   RUN "/mapped-image"
+#define MAPPED_SCRATCH RUN "/mapped-scratch"
+
+#define SAFE (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 static int note(int r, char *what, size_t size, const char *text)
 {
@@ -107,8 +112,12 @@ int rootfs_open_cgroup(void)
 {
 	int fd;
 
-	if (mount("cgroup2", CGROUP, "cgroup2", SAFE, NULL) < 0)
+	/* nsdelegate: a box whose cgroups are writable cannot lift its own limits. */
+	if (mount("cgroup2", CGROUP, "cgroup2", SAFE, "nsdelegate") < 0)
 		return -errno;
+	fd = cgroup_enable(CGROUP);
+	if (fd < 0)
+		return fd;
 	if (mkdir(CGROUP "/box", 0755) < 0 && errno != EEXIST)
 		return -errno;
 	fd = open(CGROUP "/box", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -135,6 +144,8 @@ int rootfs_mount_scratch(char *what, size_t size)
 		RUN "/dev/vdb", SCRATCH, "ext4", MS_NOATIME, "noinit_itable,errors=remount-ro", what, size);
 }
 
+#define LAYERS(image, scratch) "lowerdir=" image ",upperdir=" scratch "/upper,workdir=" scratch "/work"
+
 static int mount_overlay(char *what, size_t size)
 {
 	static const char *const work[] = {SCRATCH "/work"};
@@ -143,9 +154,44 @@ static int mount_overlay(char *what, size_t size)
 	if (r == 0)
 		r = make_dirs(work, ARRAY_LEN(work), 0700, what, size);
 	if (r == 0)
-		r = do_mount("overlay", ROOT, "overlay", 0,
-			"lowerdir=" IMAGE ",upperdir=" SCRATCH "/upper,workdir=" SCRATCH "/work", what, size);
+		r = do_mount("overlay", ROOT, "overlay", 0, LAYERS(IMAGE, SCRATCH), what, size);
 	return r;
+}
+
+/* The same mount again, with the IDs of its files as `users` maps them. */
+static int map_layer(const char *from, const char *to, int users, char *what, size_t size)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)users};
+	CLEANUP_CLOSE int tree = open_tree(AT_FDCWD, from, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ||
+		(mkdir(to, 0755) < 0 && errno != EEXIST) ||
+		move_mount(tree, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+		return note(-errno, what, size, "map the IDs of the file system");
+	return 0;
+}
+
+int rootfs_map_ids(char *what, size_t size)
+{
+	/* The overlay's own folder is made by root itself, which has an ID behind those of the box. */
+	CLEANUP_CLOSE int users = userns_new(ROOTFS_ID_MAP ROOTFS_ID_MAP_SELF);
+	int r = users < 0 ? note(users, what, size, "user namespace")
+			  : do_mount(ROOT "/dev", BOXDEV, NULL, MS_MOVE, NULL, what, size);
+
+	if (r == 0 && umount2(ROOT, 0) < 0)
+		r = note(-errno, what, size, ROOT);
+	if (r == 0)
+		r = map_layer(IMAGE, MAPPED_IMAGE, users, what, size);
+	if (r == 0)
+		r = map_layer(SCRATCH, MAPPED_SCRATCH, users, what, size);
+	if (r == 0)
+		r = do_mount("overlay", ROOT, "overlay", 0, LAYERS(MAPPED_IMAGE, MAPPED_SCRATCH), what, size);
+	/* The overlay has mounts of its own of both. */
+	umount2(MAPPED_IMAGE, MNT_DETACH);
+	umount2(MAPPED_SCRATCH, MNT_DETACH);
+	if (r == 0 && chown(BOXDEV, ROOTFS_ID_BASE, ROOTFS_ID_BASE) < 0)
+		r = note(-errno, what, size, ROOT "/dev");
+	return r < 0 ? r : do_mount(BOXDEV, ROOT "/dev", NULL, MS_MOVE, NULL, what, size);
 }
 
 void rootfs_rehearse(void)
@@ -194,7 +240,7 @@ static int make_devices(void)
 	static const char *const links[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
 		{"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"}, {"/proc/kcore", "core"},
 		{"pts/ptmx", "ptmx"}};
-	static const char *const dirs[] = {"pts", "shm", "mqueue"};
+	static const char *const dirs[] = {"pts", "shm", "mqueue", "a3s"};
 	CLEANUP_CLOSE int dev = open(BOXDEV, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	mode_t saved;
 	int r = 0;
@@ -214,6 +260,26 @@ static int make_devices(void)
 	return r;
 }
 
+static int attach(int mount_fd, const char *path, char *what, size_t size)
+{
+	if (move_mount(mount_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) == 0)
+		return 0;
+	return note(-errno, what, size, path);
+}
+
+/* This program, to be init of the box and nsexec in it: the initramfs's own file, which nobody can write to. */
+static int bind_self(char *what, size_t size)
+{
+	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+	CLEANUP_CLOSE int file = open(BOXDEV "/a3s/nsexec", O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0755);
+	CLEANUP_CLOSE int tree =
+		file < 0 ? -1 : open_tree(AT_FDCWD, "/init", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+
+	if (tree < 0 || mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
+		return note(-errno, what, size, "nsexec");
+	return attach(tree, BOXDEV "/a3s/nsexec", what, size);
+}
+
 int rootfs_build_base(char *what, size_t size)
 {
 	int r = do_mount(RUN "/dev/vda", IMAGE, "erofs", MS_RDONLY, NULL, what, size);
@@ -225,13 +291,16 @@ int rootfs_build_base(char *what, size_t size)
 		r = note(make_devices(), what, size, "make devices");
 	if (r == 0)
 		r = do_mount("devpts", BOXDEV "/pts", "devpts", MS_NOSUID | MS_NOEXEC,
-			"newinstance,ptmxmode=0666,mode=0620,gid=" TTY_GROUP, what, size);
+			"newinstance," ROOTFS_DEVPTS_OPTIONS ",gid=" ROOTFS_TTY_GROUP, what, size);
 	if (r == 0)
-		r = do_mount("shm", BOXDEV "/shm", "tmpfs", SAFE, "mode=1777,size=64m", what, size);
+		r = do_mount("shm", BOXDEV "/shm", "tmpfs", SAFE, "mode=1777,size=64m" /* ROOTFS_SHM_BYTES */,
+			what, size);
+	if (r == 0)
+		r = bind_self(what, size);
 	return r;
 }
 
-static int detached_mount(const char *type, const char *source, unsigned int attr, char *what, size_t size)
+int rootfs_new(const char *type, const char *source, unsigned int attr, char *what, size_t size)
 {
 	CLEANUP_CLOSE int fs = fsopen(type, FSOPEN_CLOEXEC);
 	int fd;
@@ -247,21 +316,30 @@ static int detached_mount(const char *type, const char *source, unsigned int att
 	return -errno;
 }
 
-static int attach(int mount_fd, const char *path, char *what, size_t size)
-{
-	if (move_mount(mount_fd, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) == 0)
-		return 0;
-	return note(-errno, what, size, path);
-}
-
 /* Mounts it on path; returns its root, open. */
 static int build_part(
 	const char *type, const char *source, unsigned int attr, const char *path, char *what, size_t size)
 {
-	CLEANUP_CLOSE int fd = detached_mount(type, source, attr, what, size);
+	CLEANUP_CLOSE int fd = rootfs_new(type, source, attr, what, size);
 	int r = fd < 0 ? fd : attach(fd, path, what, size);
 
 	return r < 0 ? r : TAKE_FD(fd);
+}
+
+/* Ports below 1024 and ICMP echo for users too, as in Docker. Else they would want capabilities, which users do not have. */
+static void open_network(int proc)
+{
+	static const char *const settings[][2] = {
+		{"sys/net/ipv4/ip_unprivileged_port_start", "0"},
+		{"sys/net/ipv4/ping_group_range", "0 2147483647"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+		CLEANUP_CLOSE int fd = openat(proc, settings[i][0], O_WRONLY | O_CLOEXEC);
+
+		if (fd < 0 || write(fd, settings[i][1], strlen(settings[i][1])) < 0)
+			system_complain("%s: %s", settings[i][0], strerror(errno));
+	}
 }
 
 int rootfs_build_parts(struct rootfs_parts *ret, char *what, size_t size)
@@ -278,6 +356,8 @@ int rootfs_build_parts(struct rootfs_parts *ret, char *what, size_t size)
 	if (r == 0)
 		r = proc = build_part("proc", "proc", 0, BOXPROC, what, size);
 	if (r >= 0)
+		open_network(proc);
+	if (r >= 0)
 		r = mask_apply(proc, mask_proc, mask_proc_len, null_device, what, size);
 	if (r >= 0)
 		r = sys = build_part("sysfs", "sysfs", MOUNT_ATTR_RDONLY, BOXSYS, what, size);
@@ -287,7 +367,7 @@ int rootfs_build_parts(struct rootfs_parts *ret, char *what, size_t size)
 		r = cgroup =
 			build_part("cgroup2", "cgroup", MOUNT_ATTR_RDONLY, BOXSYS "/fs/cgroup", what, size);
 	if (r >= 0)
-		r = ret->mqueue = detached_mount("mqueue", "mqueue", 0, what, size);
+		r = ret->mqueue = rootfs_new("mqueue", "mqueue", 0, what, size);
 	return r < 0 ? r : 0;
 }
 
@@ -342,7 +422,7 @@ static int open_etc_file(int root, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-static int bind_etc_file(int root, const char *name, const char *text, size_t len)
+static int bind_etc_file(int root, uid_t owner, const char *name, const char *text, size_t len)
 {
 	char path[64];
 	int r;
@@ -357,6 +437,8 @@ static int bind_etc_file(int root, const char *name, const char *text, size_t le
 	if (file < 0)
 		return -errno;
 	r = io_write_full(file, text, len);
+	if (r == 0 && owner && fchown(file, owner, owner) < 0)
+		r = -errno;
 	if (r < 0)
 		return r;
 	tree = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
@@ -366,7 +448,7 @@ static int bind_etc_file(int root, const char *name, const char *text, size_t le
 	return 0;
 }
 
-static int bind_hosts(int root, const struct strv *lines)
+static int bind_hosts(int root, uid_t owner, const struct strv *lines)
 {
 	static const char fixed[] = "127.0.0.1\tlocalhost\n"
 				    "::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -382,33 +464,67 @@ static int bind_hosts(int root, const struct strv *lines)
 		if (r == 0)
 			r = buf_append(&text, "\n", 1);
 	}
-	return r < 0 ? r : bind_etc_file(root, "hosts", (const char *)buf_data(&text), text.len);
+	return r < 0 ? r : bind_etc_file(root, owner, "hosts", (const char *)buf_data(&text), text.len);
 }
 
 int rootfs_configure(const struct wire_config *c, char *what, size_t size)
 {
+	uid_t owner = c->user_namespace ? ROOTFS_ID_BASE : 0;
 	CLEANUP_CLOSE int root = open(ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int r = root < 0 ? note(-errno, what, size, ROOT)
-			 : note(bind_hosts(root, &c->hosts), what, size, "/etc/hosts");
+			 : note(bind_hosts(root, owner, &c->hosts), what, size, "/etc/hosts");
 
 	if (r == 0 && c->hostname) {
 		char line[256];
 
 		snprintf(line, sizeof(line), "%.250s\n", c->hostname);
-		r = note(bind_etc_file(root, "hostname", line, strlen(line)), what, size, "/etc/hostname");
+		r = note(bind_etc_file(root, owner, "hostname", line, strlen(line)), what, size,
+			"/etc/hostname");
 	}
 	if (r == 0 && c->resolv_conf)
-		r = note(bind_etc_file(root, "resolv.conf", c->resolv_conf, strlen(c->resolv_conf)), what,
-			size, "/etc/resolv.conf");
-	if (r == 0 && c->read_only)
-		r = do_mount("read-only", ROOT, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL, what, size);
+		r = note(bind_etc_file(root, owner, "resolv.conf", c->resolv_conf, strlen(c->resolv_conf)),
+			what, size, "/etc/resolv.conf");
 	return r;
 }
 
-int rootfs_enter(const struct rootfs_parts *parts, char *what, size_t size)
+int rootfs_open_guest_dev(void)
 {
-	int r = do_mount(BOXPROC, ROOT "/proc", NULL, MS_MOVE, NULL, what, size);
+	int fd = open(RUN "/dev", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
+	return fd < 0 ? -errno : fd;
+}
+
+int rootfs_seal(void)
+{
+	return mount("read-only", "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) < 0 ? -errno : 0;
+}
+
+/* Instead of those that were made with masks: new ones, in our own mount namespace. */
+static int unmask(bool writable, char *what, size_t size)
+{
+	unsigned int attr = writable ? 0 : MOUNT_ATTR_RDONLY;
+	int fds[3], r = 0;
+
+	/* With what is mounted on them. */
+	if (umount2(BOXPROC, MNT_DETACH) < 0 || umount2(BOXSYS, MNT_DETACH) < 0)
+		return note(-errno, what, size, "unmask");
+	fds[0] = build_part("proc", "proc", 0, BOXPROC, what, size);
+	fds[1] = fds[0] < 0 ? -1 : build_part("sysfs", "sysfs", attr, BOXSYS, what, size);
+	fds[2] = fds[1] < 0 ? -1 : build_part("cgroup2", "cgroup", attr, BOXSYS "/fs/cgroup", what, size);
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		if (fds[i] < 0 && r == 0)
+			r = -errno;
+		close_fd(&fds[i]);
+	}
+	return r;
+}
+
+int rootfs_enter(const struct rootfs_parts *parts, const struct wire_config *c, char *what, size_t size)
+{
+	int r = c->unmasked || c->privileged ? unmask(c->privileged, what, size) : 0;
+
+	if (r == 0)
+		r = do_mount(BOXPROC, ROOT "/proc", NULL, MS_MOVE, NULL, what, size);
 	if (r == 0)
 		r = do_mount(BOXSYS, ROOT "/sys", NULL, MS_MOVE, NULL, what, size);
 	if (r == 0)

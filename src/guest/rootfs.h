@@ -13,6 +13,21 @@
  * `what`. The order is that of the comments in rootfs.c.
  */
 
+#define ROOTFS_DIR "/rootfs" /* the box's root, as PID 1 sees it */
+
+/*
+ * IDs of a box in a user namespace: 0 to 65535 of the box and of its disks are 100000 and above outside. A map for
+ * userns_new, and the line by which a mount takes root itself as well.
+ */
+#define ROOTFS_ID_BASE	   100000
+#define ROOTFS_ID_MAP	   "0 100000 65536\n"
+#define ROOTFS_ID_MAP_SELF "65536 0 1\n"
+
+#define ROOTFS_SHM_BYTES	67108864 /* size of /dev/shm unless said otherwise */
+#define ROOTFS_DEVPTS_OPTIONS	"ptmxmode=0666,mode=0620"
+#define ROOTFS_TTY_GROUP	"5"	 /* group tty of every distribution */
+#define ROOTFS_TTY_GROUP_MAPPED "100005" /* with ROOTFS_ID_MAP */
+
 /* PID 1's own file systems. */
 int rootfs_mount_guest(char *what, size_t size);
 /* The box's cgroup folder: descriptor. */
@@ -35,16 +50,25 @@ int rootfs_build_parts(struct rootfs_parts *ret, char *what, size_t size);
  * parts. *ret_devpts is the root of the box's devpts.
  */
 int rootfs_assemble(int *ret_devpts, char *what, size_t size);
-/* Files in /etc; makes the root read-only if wanted. */
+/* For a box in a user namespace: the same overlay once more, with its files' owners mapped. */
+int rootfs_map_ids(char *what, size_t size);
+/* Files in /etc. */
 int rootfs_configure(const struct wire_config *c, char *what, size_t size);
 
+/* PID 1's /dev with all the guest's devices, as long as it is in reach: descriptor. */
+int rootfs_open_guest_dev(void);
 /*
  * In the workload's process with its own mount namespace: attaches the parts, lets PID 1's mounts go, and
- * makes the box the root and the working directory.
+ * makes the box the root and the working directory. What c says of /proc and /sys is done here.
  */
-int rootfs_enter(const struct rootfs_parts *parts, char *what, size_t size);
+int rootfs_enter(const struct rootfs_parts *parts, const struct wire_config *c, char *what, size_t size);
+/* Later, with the box as root: makes the root file system, but no other mount, read-only. */
+int rootfs_seal(void);
 /* Then, if the workload has a terminal: /dev/console. */
 int rootfs_mount_console(int pty, char *what, size_t size);
+
+/* A new mount of this type that is attached nowhere; nosuid, nodev, noexec and attr. Descriptor. */
+int rootfs_new(const char *type, const char *source, unsigned int attr, char *what, size_t size);
 
 /* After the last process of the box is gone: unmounts it all and leaves the scratch disk clean. */
 int rootfs_unmount(void);

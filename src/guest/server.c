@@ -12,6 +12,8 @@
  * A session with neither connection nor process frees itself, so the list holds what matters and no more. One that
  * waits for START has nothing to show for the 4 MiB that it may have buffered: there are at most SERVER_NEW_MAX of
  * them, further ones wait in the socket's queue, and each has SERVER_START_NS to say what it wants.
+ *
+ * A connection that asks about the box goes to a process of its own, which is a session without a connection.
  */
 #include "server.h"
 
@@ -22,6 +24,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "cgroup.h"
+#include "query.h"
 #include "session.h"
 
 struct server {
@@ -35,6 +39,7 @@ struct server {
 	bool main_started; /* its program ran: no second one in this boot */
 	bool main_running; /* it can be joined */
 	bool stopping;
+	uint64_t oom_kills; /* when last looked at */
 
 	uint64_t start_timeout_ns;
 	int listen_fd, signal_fd;
@@ -66,6 +71,23 @@ int server_spawn(struct server *server, struct session *s, const struct wire_pro
 		server->box->main_pidfd = ret->pidfd;
 	}
 	return r;
+}
+
+pid_t server_query(struct server *server, int fd, const struct buf *in)
+{
+	unsigned int n = 0;
+
+	for (struct session *s = server->sessions; s; s = s->next)
+		n += s->query && s->pid;
+	return n < QUERY_MAX ? query_start(server->box, fd, in) : -EMFILE;
+}
+
+bool server_oom_killed(struct server *server, bool in_this_boot)
+{
+	uint64_t before = in_this_boot ? 0 : server->oom_kills;
+
+	server->oom_kills = cgroup_oom_kills(server->box->cgroup);
+	return server->oom_kills > before;
 }
 
 bool server_is_bare(const struct server *server)

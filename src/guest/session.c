@@ -4,6 +4,7 @@
  *
  * NEW --START--> STARTING --report: runs--> RUNNING --ended and output forwarded--> DONE
  *                   '------report: failed-------------------------------------------^
+ * NEW --UPDATE, GET_STATS or GET_TASKS: query.c has the connection--> DONE, until its process ends
  *
  * Every callback does its bit of input or output and ends in session_settle, which alone decides what happens
  * next: move queued input, watch what should be watched, end the session. It may free the session, so it
@@ -18,6 +19,7 @@
  * process ends, so that the process does not stop on a full pipe.
  */
 #include "session.h"
+#include "query.h"
 #include "signals.h"
 
 #include <signal.h>
@@ -38,7 +40,7 @@ static void session_settle(struct session *s);
 
 /* ---- connection ---- */
 
-/* The host is gone: the process loses its input, and with a terminal everything. */
+/* The host is gone: the process loses its input, and with a terminal everything, unless it was announced. */
 static void drop_connection(struct session *s)
 {
 	loop_source_free(TAKE_PTR(s->fd_source));
@@ -47,8 +49,11 @@ static void drop_connection(struct session *s)
 	buf_done(&s->out);
 	buf_done(&s->input);
 	stream_close(&s->stdin_end);
-	if (s->tty)
+	if (s->tty && !s->detached)
 		stream_close(&s->stdout_end); /* hangs up */
+	/* Nobody waits for a start any more that may never come: a file of the box's can hold it up. */
+	if (s->state == SESSION_STARTING && !s->main && !s->detached && s->pid)
+		kill(s->pid, SIGKILL);
 }
 
 /* Sends now what can be sent. Returns how much, or drops the connection and returns 0. */
@@ -170,10 +175,16 @@ static void drain_terminal(struct session *s)
 
 void session_reaped(struct session *s, int wait_status)
 {
+	if (s->group_ends)
+		kill(-s->pid, SIGKILL); /* its group has this number until the last one is gone */
 	s->pid = 0;
 	s->status = (uint32_t)proc_status_code(wait_status);
-	if (s->ended_by && s->status == 128 + SIGKILL)
-		s->status = 128 + (uint32_t)s->ended_by;
+	if (s->status == 128 + SIGKILL) {
+		if (s->ended_by)
+			s->status = 128 + (uint32_t)s->ended_by;
+		else if (!s->query && server_oom_killed(s->server, s->main))
+			s->status |= WIRE_EXIT_OOM; /* also when a shell hands on that its child was killed */
+	}
 	stream_close(&s->stdin_end);
 	if (s->main) {
 		server_main_gone(s->server);
@@ -282,6 +293,13 @@ static void on_report(void *data, int fd, uint32_t events)
 	session_settle(s);
 }
 
+/* It was SESSION_NEW, and there is room for another. */
+static void leave_new(struct session *s)
+{
+	loop_source_free(TAKE_PTR(s->start_timer));
+	server_new_changed(s->server);
+}
+
 static int start(struct session *s, const struct wire_process *p)
 {
 	struct spawn sp;
@@ -330,11 +348,30 @@ static int handle_start(struct session *s, const struct wire_frame *f)
 		r = -EBADMSG;
 	} else {
 		r = start(s, &p);
-		loop_source_free(TAKE_PTR(s->start_timer));
-		server_new_changed(s->server);
+		leave_new(s);
 	}
 	wire_process_done(&p);
 	return r;
+}
+
+/* The connection becomes that of a process which answers; what is left here is the process. */
+static int handle_question(struct session *s)
+{
+	pid_t pid = server_query(s->server, s->fd, &s->in);
+
+	if (pid == -EMFILE) {
+		send_fail(s, 125, "too many questions at once");
+		leave_new(s);
+		return 0;
+	}
+	if (pid < 0)
+		return pid;
+	s->pid = pid;
+	s->query = true;
+	s->state = SESSION_DONE;
+	leave_new(s);
+	drop_connection(s);
+	return 0;
 }
 
 static int handle_resize(struct session *s, const struct wire_frame *f)
@@ -359,9 +396,14 @@ static int handle_signal(struct session *s, const struct wire_frame *f)
 
 	if (r < 0)
 		return r;
+	bool group = sig & WIRE_SIGNAL_GROUP;
+	sig &= ~WIRE_SIGNAL_GROUP;
 	if (sig < 1 || sig > (uint32_t)SIGRTMAX)
 		return -EBADMSG;
-	session_signal(s, (int)sig);
+	if (group && s->pid && !s->main && kill(-s->pid, (int)sig) == 0)
+		s->group_ends = true;
+	else /* that of the workload is the box's; a process that is being started has none yet */
+		session_signal(s, (int)sig);
 	return 0;
 }
 
@@ -369,6 +411,8 @@ void session_signal(struct session *s, int sig)
 {
 	if (!s->pid)
 		return; /* not reaped yet, so else the number is still ours */
+	if (sig == SIGKILL)
+		s->ended_by = sig;
 	if (!s->main || server_is_bare(s->server))
 		kill(s->pid, sig);
 	else if (signals_to_init(s->pid, sig))
@@ -377,6 +421,8 @@ void session_signal(struct session *s, int sig)
 
 static int handle_frame(struct session *s, const struct wire_frame *f)
 {
+	if (query_is_question(f->type) && s->state == SESSION_NEW)
+		return handle_question(s);
 	if (f->type != WIRE_START && s->state == SESSION_NEW)
 		return -EPROTO;
 	switch (f->type) {
@@ -386,6 +432,9 @@ static int handle_frame(struct session *s, const struct wire_frame *f)
 		return handle_stdin(s, f);
 	case WIRE_STDIN_EOF:
 		s->input_ended = true;
+		return 0;
+	case WIRE_DETACH:
+		s->detached = true;
 		return 0;
 	case WIRE_RESIZE:
 		return handle_resize(s, f);
@@ -529,8 +578,7 @@ void session_free(struct session *s)
 			s->next->link = s->link;
 	}
 	loop_source_free(s->start_timer);
-	if (s->state == SESSION_NEW)
-		server_new_changed(s->server);
+	server_new_changed(s->server);
 	drop_connection(s);
 	stream_close(&s->stdout_end);
 	stream_close(&s->stderr_end);

@@ -18,9 +18,12 @@ struct session {
 	struct session *next, **link; /* in the server's list */
 	enum session_state state;
 	bool main, tty;
+	bool query;	 /* its process is one that answers questions (query.h), outside of the box */
+	bool detached;	 /* DETACH was seen: the terminal outlives the connection */
+	bool group_ends; /* what is left of its process group ends with it */
 	pid_t pid;	 /* 0: no process, or reaped */
 	uint32_t status; /* once reaped */
-	int ended_by;	 /* signal that SIGKILL stood in for (signals.h), 0: none */
+	int ended_by; /* signal that SIGKILL stood in for (signals.h), or SIGKILL that was asked for; 0: none */
 
 	int fd; /* connection, -1 when gone */
 	struct loop_source *fd_source;
@@ -52,6 +55,13 @@ struct loop *server_loop(struct server *server);
 uint8_t *server_scratch(struct server *server);
 /* Starts a process for s. 0 or -errno, -ESRCH: the box is not running; -EBUSY: it runs already. */
 int server_spawn(struct server *server, struct session *s, const struct wire_process *p, struct spawn *ret);
+/* Starts a process that answers questions: query_start. -EMFILE when there are too many. */
+pid_t server_query(struct server *server, int fd, const struct buf *in);
+/*
+ * Whether the kernel has killed a process of the box for want of memory: in this boot (the workload asks), or since this
+ * was last asked.
+ */
+bool server_oom_killed(struct server *server, bool in_this_boot);
 /* A session has become SESSION_NEW or is so no longer. */
 void server_new_changed(struct server *server);
 uint64_t server_start_timeout(const struct server *server);

@@ -9,7 +9,8 @@
  * over a socket pair:
  *
  *     child > 'D'      image mounted, /dev built
- *     PID 1 > 'M'      the root file system is complete; the child enters it
+ *     PID 1 > size_t   the root file system is complete; the child enters it. Length of the wire CONFIG frame that follows
+ *                      if the child is to do something about it (settings.h), else 0
  *     PID 1 > START    struct child_start with the standard streams' descriptors, then a wire START frame
  *
  * A later process comes from one clone3 for which PID 1 points its own pid_for_children at the workload's PID
@@ -102,7 +103,7 @@ static pid_t clone_child(const struct spawn_box *box, uint64_t flags, int *ret_p
 	return pid < 0 ? -errno : pid;
 }
 
-static pid_t clone_joined(const struct spawn_box *box)
+pid_t spawn_joined(const struct spawn_box *box)
 {
 	pid_t pid;
 
@@ -172,11 +173,6 @@ int spawn_wait_base(struct spawn_box *box, char *report, const char **why)
 	return -ECHILD;
 }
 
-int spawn_release(struct spawn_box *box)
-{
-	return send(box->prepared.sock, "M", 1, MSG_NOSIGNAL) == 1 ? 0 : -errno;
-}
-
 static int send_all(int sock, const void *data, size_t len)
 {
 	size_t done = 0;
@@ -191,27 +187,31 @@ static int send_all(int sock, const void *data, size_t len)
 	return 0;
 }
 
-/* Hands START to the prepared process. It reads at once, so that waiting for it is no matter. */
-static int send_start(struct spawn_box *box, const struct wire_process *p, const struct child *c)
+int spawn_release(struct spawn_box *box)
 {
-	struct child_start start = {.pty = c->pty};
-	CLEANUP(buf_done) struct buf frame = {0};
+	int r = send_all(box->prepared.sock, &box->config.len, sizeof(box->config.len));
+
+	return r < 0 || !box->config.len
+		       ? r
+		       : send_all(box->prepared.sock, buf_data(&box->config), box->config.len);
+}
+
+int spawn_send_start(int sock, struct child_start *start, const int stdio[3], const struct buf *frame)
+{
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(3 * sizeof(int))];
 	} control = {0};
-	struct iovec iov = {&start, sizeof(start)};
+	struct iovec iov = {start, sizeof(*start)};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-	int fds[3], n = 0, r = wire_put_process(&frame, p);
+	int fds[3], n = 0;
 
-	if (r < 0)
-		return r;
 	for (int i = 0; i < 3; i++) {
-		start.has[i] = c->stdio[i] >= 0;
-		if (c->stdio[i] >= 0)
-			fds[n++] = c->stdio[i];
+		start->has[i] = stdio[i] >= 0;
+		if (stdio[i] >= 0)
+			fds[n++] = stdio[i];
 	}
-	start.frame_len = frame.len;
+	start->frame_len = frame->len;
 	if (n) {
 		msg.msg_control = &control;
 		msg.msg_controllen = CMSG_SPACE((size_t)n * sizeof(int));
@@ -220,9 +220,30 @@ static int send_start(struct spawn_box *box, const struct wire_process *p, const
 			.cmsg_type = SCM_RIGHTS};
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), fds, (size_t)n * sizeof(int));
 	}
-	if (sendmsg(box->prepared.sock, &msg, MSG_NOSIGNAL) != (ssize_t)sizeof(start))
+	if (sendmsg(sock, &msg, MSG_NOSIGNAL) != (ssize_t)sizeof(*start))
 		return -errno;
-	return send_all(box->prepared.sock, buf_data(&frame), frame.len);
+	return send_all(sock, buf_data(frame), frame->len);
+}
+
+/* Hands START to the prepared process. It reads at once, so that waiting for it is no matter. */
+static int send_start(struct spawn_box *box, const struct wire_process *p, const struct child *c)
+{
+	struct child_start start = {.pty = c->pty};
+	CLEANUP(buf_done) struct buf frame = {0};
+	int r = wire_put_process(&frame, p);
+
+	return r < 0 ? r : spawn_send_start(box->prepared.sock, &start, c->stdio, &frame);
+}
+
+/* For nsexec's subprocesses (isolate.c). Without memory for it there are none. */
+static void keep_filter(struct spawn_box *box, const struct wire_process *p)
+{
+	free(box->filter);
+	box->filter = p->seccomp ? malloc(p->seccomp_len) : NULL;
+	box->filter_len = box->filter ? p->seccomp_len : 0;
+	box->isolates = box->filter || !p->seccomp;
+	if (box->filter)
+		memcpy(box->filter, p->seccomp, p->seccomp_len);
 }
 
 static int start_main(
@@ -238,13 +259,32 @@ static int start_main(
 	}
 	if (r == 0)
 		r = send_start(box, p, c);
-	if (r < 0)
+	/* It has ended already: why is in its report. */
+	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
 		return r;
+	keep_filter(box, p);
 	s->pid = box->prepared.pid;
 	s->pidfd = TAKE_FD(box->prepared.pidfd);
 	s->report = TAKE_FD(box->prepared.report);
 	spawn_forget(box);
 	return 0;
+}
+
+/* Like other runtimes: who asks from the host gets in although the box is at its limit of processes. */
+static pid_t spawn_beyond_limit(const struct spawn_box *box)
+{
+	struct spawn_box outside = *box;
+	CLEANUP_CLOSE int procs = openat(box->cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	pid_t pid;
+
+	if (procs < 0)
+		return -errno;
+	outside.cgroup = -1;
+	pid = spawn_joined(&outside);
+	/* "0": the writer. The limit counts what is made, not what is moved. */
+	if (pid == 0 && write(procs, "0", 1) != 1)
+		_exit(125);
+	return pid;
 }
 
 static int start_joined(struct spawn_box *box, struct spawn *s, struct child *c)
@@ -253,7 +293,9 @@ static int start_joined(struct spawn_box *box, struct spawn *s, struct child *c)
 
 	if (r < 0)
 		return r;
-	s->pid = clone_joined(box);
+	s->pid = spawn_joined(box);
+	if (s->pid == -EAGAIN && !box->bare)
+		s->pid = spawn_beyond_limit(box);
 	if (s->pid == 0)
 		child_run(c);
 	close_fd(&c->report);
@@ -263,7 +305,7 @@ static int start_joined(struct spawn_box *box, struct spawn *s, struct child *c)
 int spawn_start(struct spawn_box *box, const struct wire_process *p, struct spawn *ret)
 {
 	struct spawn s = {.pidfd = -1, .in = -1, .out = -1, .err = -1, .report = -1};
-	struct child c = {.box = box, .process = p, .stdio = {-1, -1, -1}, .report = -1};
+	struct child c = {.box = box, .process = p, .stdio = {-1, -1, -1}, .report = -1, .userns = -1};
 	int r = open_stdio(box, p, &s, &c);
 
 	if (r == 0)

@@ -19,12 +19,17 @@ struct spawn_prepared {
 
 /* What the box offers to its processes. Descriptors are -1 where there is none. */
 struct spawn_box {
-	int cgroup;	/* the box's cgroup folder */
-	int devpts;	/* root of the box's devpts: what the box does to its /dev cannot redirect us */
-	int self_pidfd; /* this process */
-	int main_pidfd; /* the workload, once it runs */
-	bool bare;	/* unit tests: no namespaces, no root change, no change of identity */
-	bool has_base;	/* image mounted and /dev built: see rootfs.h */
+	int cgroup;	     /* the box's cgroup folder */
+	int devpts;	     /* root of the box's devpts: what the box does to its /dev cannot redirect us */
+	int self_pidfd;	     /* this process */
+	int main_pidfd;	     /* the workload, once it runs */
+	bool bare;	     /* unit tests: no namespaces, no root change, no change of identity */
+	bool user_namespace; /* the workload has one of its own */
+	struct buf config;   /* CONFIG frame for the workload's process; empty: nothing unusual */
+	uint8_t *filter;     /* the workload's seccomp filter, NULL: none */
+	size_t filter_len;   /* bytes */
+	bool isolates;	     /* subprocesses for nsexec can be had */
+	bool has_base;	     /* image mounted and /dev built: see rootfs.h */
 	struct spawn_prepared prepared;
 };
 
@@ -52,6 +57,13 @@ struct spawn {
 
 /* Starts setting up the process; the outcome arrives on ret->report. 0 or -errno. */
 int spawn_start(struct spawn_box *box, const struct wire_process *p, struct spawn *ret);
+
+struct child_start;
+/* Sends START: *start with its lengths filled, the streams that are not -1, and the frame (child.h). 0 or -errno. */
+int spawn_send_start(int sock, struct child_start *start, const int stdio[3], const struct buf *frame);
+
+/* As fork, into the box's PID namespace and cgroup and no other: 0 in the child, its PID, or -errno. */
+pid_t spawn_joined(const struct spawn_box *box);
 
 /*
  * Reads a complete report. Returns 0 and the PID in the process's own namespace when the program runs, else

@@ -17,6 +17,8 @@ bool system_is_emulated(void);
 void system_configure(const struct wire_config *c);
 /* One line on the console. */
 void system_complain(const char *fmt, ...) PRINTF(1, 2);
+/* The box's epoll watches are root's, as ours are: their number must not be what stops our event loop. */
+void system_allow_watches(int proc);
 /* Ends the machine. */
 _Noreturn void system_end(void);
 

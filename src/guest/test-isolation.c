@@ -8,10 +8,13 @@
 
 #include <cmocka.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include "base/cleanup.h"
 #include "devices.h"
 #include "mask.h"
+#include "settings.h"
+#include "tmpfs.h"
 
 #define ACC_MKNOD BPF_DEVCG_ACC_MKNOD
 #define ACC_READ  BPF_DEVCG_ACC_READ
@@ -31,14 +34,15 @@ static uint64_t load(const struct bpf_cgroup_dev_ctx *ctx, const struct bpf_insn
 }
 
 /* The part of the machine that the program uses; as the kernel's verifier, no register is read before written. */
-static uint64_t run(uint32_t access, uint32_t type, uint32_t major, uint32_t minor)
+static uint64_t run_program(const struct bpf_insn *program, size_t len, uint32_t access, uint32_t type,
+	uint32_t major, uint32_t minor)
 {
 	struct bpf_cgroup_dev_ctx ctx = {access << 16 | type, major, minor};
 	uint64_t reg[11] = {0};
 	unsigned int set = 1u << BPF_REG_1;
 
-	for (size_t at = 0; at < devices_program_len; at++) {
-		const struct bpf_insn *i = &devices_program[at];
+	for (size_t at = 0; at < len; at++) {
+		const struct bpf_insn *i = &program[at];
 
 		assert_true(i->imm >= 0); /* else it would be sign-extended */
 		switch (i->code) {
@@ -53,10 +57,20 @@ static uint64_t run(uint32_t access, uint32_t type, uint32_t major, uint32_t min
 			reg[i->dst_reg] = (uint64_t)i->imm;
 			set |= 1u << i->dst_reg;
 			break;
+		case BPF_ALU64 | BPF_X | BPF_MOV:
+			assert_true(i->dst_reg != BPF_REG_1 && set & 1u << i->src_reg);
+			reg[i->dst_reg] = reg[i->src_reg];
+			set |= 1u << i->dst_reg;
+			break;
+		case BPF_ALU64 | BPF_K | BPF_AND:
+			assert_true(set & 1u << i->dst_reg);
+			reg[i->dst_reg] &= (uint64_t)i->imm;
+			break;
 		case BPF_JMP | BPF_K | BPF_JEQ:
+		case BPF_JMP | BPF_K | BPF_JNE:
 			assert_true(set & 1u << i->dst_reg);
 			assert_true(i->off >= 0);
-			if (reg[i->dst_reg] == (uint64_t)i->imm)
+			if ((reg[i->dst_reg] == (uint64_t)i->imm) == (BPF_OP(i->code) == BPF_JEQ))
 				at += (size_t)i->off;
 			break;
 		case BPF_JMP | BPF_EXIT:
@@ -68,6 +82,11 @@ static uint64_t run(uint32_t access, uint32_t type, uint32_t major, uint32_t min
 	}
 	fail_msg("ran over the end");
 	return 0;
+}
+
+static uint64_t run(uint32_t access, uint32_t type, uint32_t major, uint32_t minor)
+{
+	return run_program(devices_program, devices_program_len, access, type, major, minor);
 }
 
 static const uint32_t accesses[] = {ACC_READ, ACC_WRITE, ACC_READ | ACC_WRITE};
@@ -148,6 +167,146 @@ static void test_masks(void **state)
 	assert_true(listed(mask_sys, mask_sys_len, "devices/virtual/powercap", MASK_HIDDEN));
 }
 
+/* Each rule allows its own device and access; everything else is as without them. */
+static void test_rules(void **state)
+{
+	const struct device_rule rules[] = {
+		{BLOCK, 254, 0, ACC_READ},
+		{CHAR, 10, 200, ACC_READ | ACC_WRITE},
+		{BLOCK, 254, 0, ACC_WRITE},
+		{CHAR, 200, 1048575, ACC_MKNOD},
+	};
+	CLEANUP_FREE struct bpf_insn *p = NULL;
+	size_t len;
+
+	assert_int_equal(devices_program_with(rules, ARRAY_LEN(rules), false, &p, &len), 0);
+	for (size_t a = 0; a < ARRAY_LEN(accesses); a++) {
+		for (uint32_t major = 0; major < 260; major++) {
+			for (uint32_t minor = 0; minor < 260; minor++) {
+				bool given = major == 10 && minor == 200;
+
+				assert_int_equal(run_program(p, len, accesses[a], CHAR, major, minor),
+					given || is_allowed(major, minor) ? 1 : 0);
+				assert_int_equal(run_program(p, len, accesses[a], BLOCK, major, minor),
+					major == 254 && minor == 0 && accesses[a] != (ACC_READ | ACC_WRITE));
+			}
+		}
+		assert_int_equal(run_program(p, len, accesses[a], CHAR, 200, 1048575), 0);
+	}
+	assert_int_equal(run_program(p, len, ACC_MKNOD, BLOCK, 8, 0), 1);
+	assert_int_equal(run_program(p, len, ACC_READ | ACC_MKNOD, BLOCK, 254, 0), 1);
+}
+
+static void test_all_devices(void **state)
+{
+	CLEANUP_FREE struct bpf_insn *p = NULL;
+	size_t len;
+
+	assert_int_equal(devices_program_with(NULL, 0, true, &p, &len), 0);
+	assert_int_equal(run_program(p, len, ACC_READ | ACC_WRITE, BLOCK, 254, 0), 1);
+	assert_int_equal(run_program(p, len, ACC_WRITE, CHAR, 1, 1), 1);
+}
+
+static void test_device_options(void **state)
+{
+	static const struct {
+		const char *text, *from, *to;
+		uint32_t access;
+	} cases[] = {
+		{"/dev/kvm", "kvm", "/dev/kvm", ACC_READ | ACC_WRITE | ACC_MKNOD},
+		{"/dev/kvm:/dev/x", "kvm", "/dev/x", ACC_READ | ACC_WRITE | ACC_MKNOD},
+		{"/dev/kvm:r", "kvm", "/dev/kvm", ACC_READ},
+		{"/dev/net/tun:/srv/t:wm", "net/tun", "/srv/t", ACC_WRITE | ACC_MKNOD},
+		{"kvm", NULL, NULL, 0},
+		{"/etc/passwd", NULL, NULL, 0},
+		{"/dev/a:/dev/b:rwx", NULL, NULL, 0},
+		{"/dev/a:/dev/b:", NULL, NULL, 0},
+		{"/dev/a:rr", NULL, NULL, 0},
+		{"/dev/a:", NULL, NULL, 0},
+		{"/dev/a:b:r", NULL, NULL, 0},
+		{"/dev/a:/b:r:w", NULL, NULL, 0},
+		{"", NULL, NULL, 0},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct device_map m;
+		char text[64];
+
+		snprintf(text, sizeof(text), "%s", cases[i].text);
+		if (!cases[i].from) {
+			assert_int_equal(settings_parse_device(text, &m), -EINVAL);
+			continue;
+		}
+		assert_int_equal(settings_parse_device(text, &m), 0);
+		assert_string_equal(m.from, cases[i].from);
+		assert_string_equal(m.to, cases[i].to);
+		assert_int_equal(m.access, cases[i].access);
+	}
+}
+
+static void test_sysctl_options(void **state)
+{
+	static const struct {
+		const char *text, *path, *value;
+		int r;
+	} cases[] = {
+		{"net.ipv4.ip_forward=1", "net/ipv4/ip_forward", "1", 0},
+		{"kernel.sem=1 2 3 4", "kernel/sem", "1 2 3 4", 0},
+		{"fs.mqueue.msg_max=20", "fs/mqueue/msg_max", "20", 0},
+		{"kernel.shmmax=a=b", "kernel/shmmax", "a=b", 0},
+		{"net.x=/", "net/x", "/", 0},
+		{"kernel.core_pattern=|/x", NULL, NULL, -EPERM},
+		{"kernel.shmmaxx=1", NULL, NULL, -EPERM},
+		{"kernel.modprobe=/x", NULL, NULL, -EPERM},
+		{"vm.overcommit_memory=1", NULL, NULL, -EPERM},
+		{"net/../kernel/panic=1", NULL, NULL, -EINVAL},
+		{"network.x=1", NULL, NULL, -EPERM},
+		{"net.ipv4.ip_forward", NULL, NULL, -EINVAL},
+		{"=1", NULL, NULL, -EINVAL},
+		{"", NULL, NULL, -EINVAL},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const char *path, *value;
+		char text[64];
+
+		snprintf(text, sizeof(text), "%s", cases[i].text);
+		assert_int_equal(settings_parse_sysctl(text, &path, &value), cases[i].r);
+		if (cases[i].r == 0) {
+			assert_string_equal(path, cases[i].path);
+			assert_string_equal(value, cases[i].value);
+		}
+	}
+}
+
+static void test_tmpfs_options(void **state)
+{
+	const uint64_t safe = MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+	static const char *const wrong[] = {"", "x", "/", "//", "/.", "/a/../b", "/a:siz=1", "/a:size",
+		"/a:size=", "/a:", "/a:ro,", "/a:ro,,rw", "/a:bind", "/a:context=x"};
+	struct tmpfs t;
+	char why[256], big[700];
+
+	assert_int_equal(tmpfs_parse("//a///b/", &t, why, sizeof(why)), 0);
+	assert_string_equal(t.path, "/a/b");
+	assert_string_equal(t.options, "");
+	assert_int_equal(t.attributes, safe);
+	assert_int_equal(tmpfs_parse("/..a:size=1m,exec,mode=700,ro,dev,uid=7", &t, why, sizeof(why)), 0);
+	assert_string_equal(t.path, "/..a");
+	assert_string_equal(t.options, "size=1m,mode=700,uid=7");
+	assert_int_equal(t.attributes, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID);
+	assert_true(t.has_mode && t.has_uid && !t.has_gid);
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+		why[0] = '\0';
+		assert_int_equal(tmpfs_parse(wrong[i], &t, why, sizeof(why)), -EINVAL);
+		assert_int_not_equal(why[0], '\0');
+	}
+	memset(big, 'a', sizeof(big));
+	memcpy(big, "/a:size=", 8);
+	big[sizeof(big) - 1] = '\0';
+	assert_int_equal(tmpfs_parse(big, &t, why, sizeof(why)), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +315,11 @@ int main(void)
 		cmocka_unit_test(test_unknown_questions),
 		cmocka_unit_test(test_form),
 		cmocka_unit_test(test_masks),
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_all_devices),
+		cmocka_unit_test(test_device_options),
+		cmocka_unit_test(test_sysctl_options),
+		cmocka_unit_test(test_tmpfs_options),
 	};
 
 	return cmocka_run_group_tests_name("guest-isolation", tests, NULL, NULL);

@@ -432,6 +432,57 @@ static void test_tty(void **state)
 	assert_false(server_has_sessions(server));
 }
 
+/* A host that announces that it goes leaves the terminal behind, for the process to go on with. */
+static void test_detach(void **state)
+{
+	struct wire_process p = {.main = true, .tty = true};
+	char dir[] = "/tmp/guest-session-XXXXXX", script[256];
+	struct host h;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(script, sizeof(script),
+		"read x; trap 'exit 1' HUP; head -c 1000000 /dev/zero; sleep 0.2; tty >%s/tty", dir);
+	host_start(&h, &p, script);
+	step_until(&h, &h.started);
+	assert_int_equal(wire_put(&h.out, WIRE_STDIN, "\n", 1), 0);
+	assert_int_equal(wire_put(&h.out, WIRE_DETACH, NULL, 0), 0);
+	while (h.out.len)
+		step_for(&h, 1);
+	host_close(&h);
+	for (int i = 0; i < 5000 && server_has_processes(server); i++)
+		step_for(&h, 1);
+	assert_false(server_has_sessions(server));
+	CLEANUP_FREE char *text = NULL;
+	snprintf(script, sizeof(script), "%s/tty", dir);
+	assert_int_equal(io_read_file_at(AT_FDCWD, script, 100, &text, NULL), 0);
+	assert_int_equal(strncmp(text, "/dev/pts/", 9), 0);
+	assert_int_equal(io_remove_tree_at(AT_FDCWD, dir), 0);
+}
+
+/* SIGNAL to the group reaches the process's children; who ignores it is killed when the process ends. */
+static void test_group_signal(void **state)
+{
+	struct wire_process p = {.open_stdin = true};
+	struct host w, h;
+	int ignores;
+
+	host_start(&w, &workload, "exec cat");
+	step_until(&w, &w.started);
+	host_start(&h, &p,
+		"trap 'exit 9' TERM; sh -c 'trap \"\" TERM; echo pid $$; sleep 1000; sleep 1000' & wait");
+	while (!strchr(h.tail, '\n'))
+		step_for(&h, 5);
+	assert_int_equal(sscanf(h.tail, "pid %d", &ignores), 1);
+	assert_int_equal(kill(ignores, 0), 0);
+	assert_int_equal(wire_put_u32(&h.out, WIRE_SIGNAL, SIGTERM | WIRE_SIGNAL_GROUP), 0);
+	finish(&h, 9);
+	for (int i = 0; i < 5000 && kill(ignores, 0) == 0; i++)
+		step_for(&w, 1);
+	assert_int_equal(kill(ignores, 0), -1);
+	assert_int_equal(wire_put(&w.out, WIRE_STDIN_EOF, NULL, 0), 0);
+	finish(&w, 0);
+}
+
 static void test_tty_input(void **state)
 {
 	struct wire_process p = {.main = true, .tty = true};
@@ -617,6 +668,8 @@ int main(void)
 		TEST(test_complete),
 		TEST(test_host_leaves),
 		TEST(test_tty),
+		TEST(test_detach),
+		TEST(test_group_signal),
 		TEST(test_tty_input),
 		TEST(test_exec_background),
 		TEST(test_many),

@@ -499,7 +499,7 @@ static int enter_all(struct load *l, struct err *e)
 		struct oci_entry *en = &l->images[i]->entry;
 		r = oci_disk_enter(l->s, en->chain, en->disk_size, e);
 		if (r == 0)
-			r = oci_store_enter(l->s, en, e);
+			r = oci_store_enter(l->s, en, "load", e);
 	}
 	return state_end(l->s->st, r, e);
 }

@@ -87,6 +87,32 @@ static int check_strings(const char *key, const json_t *v, struct err *e)
 	return 0;
 }
 
+/*
+ * Healthcheck (Docker's image specification v1.2; no part of OCI's) cannot be worked with unless it is well-formed: one
+ * that is not is left out, as if there were none, rather than the image refused.
+ */
+static bool health_valid(const json_t *h)
+{
+	static const char *const numbers[] = {
+		"Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"};
+	const json_t *test = json_object_get(h, "Test");
+	const char *kind = json_string_value(json_array_get(test, 0));
+	size_t n = json_array_size(test);
+
+	if (!kind || n > OCI_STRINGS_MAX)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!json_is_string(json_array_get(test, i)))
+			return false;
+	for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+		const json_t *v = json_object_get(h, numbers[i]);
+		if (!absent(v) && (!json_is_integer(v) || json_integer_value(v) < 0))
+			return false;
+	}
+	return strcmp(kind, "NONE") == 0 || (strcmp(kind, "CMD") == 0 && n > 1) ||
+	       (strcmp(kind, "CMD-SHELL") == 0 && n == 2);
+}
+
 /* Keeps what execution needs, in a form of our own: maps of nothing become lists, labels "k=v" stay a map. */
 static int slim_config(const json_t *config, char **ret, struct err *e)
 {
@@ -125,6 +151,9 @@ static int slim_config(const json_t *config, char **ret, struct err *e)
 		if (json_object_set(out, strings[i], v) < 0)
 			return err_oom(e);
 	}
+	json_t *health = json_object_get(config, "Healthcheck");
+	if (health_valid(health) && json_object_set(out, "Healthcheck", health) < 0)
+		return err_oom(e);
 	*ret = json_dumps(out, JSON_COMPACT | JSON_SORT_KEYS);
 	return *ret ? 0 : err_oom(e);
 }
@@ -218,6 +247,25 @@ static int push_map(struct strv *dst, json_t *map, bool values)
 	return 0;
 }
 
+static uint64_t health_number(const json_t *h, const char *key, uint64_t max)
+{
+	return MIN_OF((uint64_t)json_integer_value(json_object_get(h, key)), max);
+}
+
+static int get_health(const json_t *h, struct oci_health_check *ret)
+{
+	static const uint64_t century_ns = 100ull * 365 * 86400 * 1000000000;
+
+	if (!health_valid(h))
+		return 0;
+	*ret = (struct oci_health_check){.interval_ns = health_number(h, "Interval", century_ns),
+		.timeout_ns = health_number(h, "Timeout", century_ns),
+		.start_period_ns = health_number(h, "StartPeriod", century_ns),
+		.start_interval_ns = health_number(h, "StartInterval", century_ns),
+		.retries = (uint32_t)health_number(h, "Retries", UINT32_MAX)};
+	return push_list(&ret->test, json_object_get(h, "Test"));
+}
+
 int oci_config_exec(const char *exec_json, struct oci_image *i, struct err *e)
 {
 	CLEANUP(json_done) json_t *j = NULL;
@@ -232,7 +280,8 @@ int oci_config_exec(const char *exec_json, struct oci_image *i, struct err *e)
 		push_map(&i->volumes, json_object_get(j, "Volumes"), false) < 0 ||
 		push_map(&i->exposed_ports, json_object_get(j, "ExposedPorts"), false) < 0 ||
 		dup_member(j, "WorkingDir", &i->workdir) < 0 || dup_member(j, "User", &i->user) < 0 ||
-		dup_member(j, "StopSignal", &i->stop_signal) < 0)
+		dup_member(j, "StopSignal", &i->stop_signal) < 0 ||
+		get_health(json_object_get(j, "Healthcheck"), &i->health) < 0)
 		return err_oom(e);
 	return 0;
 }

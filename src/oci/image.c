@@ -4,6 +4,7 @@
 
 #include "base/io.h"
 #include "reference.h"
+#include "state/event.h"
 #include "store.h"
 
 #define ID_PREFIX_MIN  4
@@ -28,6 +29,7 @@ void oci_image_free(struct oci_image *i)
 	strv_done(&i->labels);
 	strv_done(&i->volumes);
 	strv_done(&i->exposed_ports);
+	strv_done(&i->health.test);
 	free(i->workdir);
 	free(i->user);
 	free(i->stop_signal);
@@ -362,6 +364,21 @@ static int remove_by_name(
 	return r == 0 && strv_push(&rm->untagged, i->name) < 0 ? err_oom(e) : r;
 }
 
+/* Events, in the transaction that makes them true. */
+static int note_removed(struct removal *rm, const char *id, struct err *e)
+{
+	int r = 0;
+
+	for (size_t k = 0; r == 0 && k < rm->untagged.n; k++) {
+		CLEANUP_FREE char *name = oci_ref_familiar(rm->untagged.v[k]);
+		r = name ? event_add(rm->s->st, e, "image", "untag", id, "name", name, NULL) : err_oom(e);
+	}
+	for (size_t k = 0; r == 0 && k < rm->deleted.n; k++)
+		r = event_add(
+			rm->s->st, e, "image", "delete", rm->deleted.v[k], "name", rm->deleted.v[k], NULL);
+	return r;
+}
+
 static int remove_in_tx(struct removal *rm, const char *ref, bool force, struct err *e)
 {
 	CLEANUP(oci_image_freep) struct oci_image *i = NULL;
@@ -371,12 +388,12 @@ static int remove_in_tx(struct removal *rm, const char *ref, bool force, struct 
 	if (!hex || (strncmp(ref, "sha256:", 7) != 0 && strlen(hex) < OCI_SHA256_HEX_LEN))
 		r = find_by_name(rm->s, ref, &i, e);
 	if (r == 0)
-		return remove_by_name(rm, i, ref, force, e);
-	if (r == -ENOENT && hex)
-		r = find_by_id(rm->s, hex, &i, e);
-	if (r == 0)
-		return remove_by_id(rm, i, ref, force, e);
-	return r == -ENOENT ? not_found(ref, e) : r;
+		r = remove_by_name(rm, i, ref, force, e);
+	else if (r == -ENOENT && hex && (r = find_by_id(rm->s, hex, &i, e)) == 0)
+		r = remove_by_id(rm, i, ref, force, e);
+	if (r == -ENOENT && !i)
+		return not_found(ref, e);
+	return r < 0 ? r : note_removed(rm, i->id, e);
 }
 
 static void tell(struct removal *rm)

@@ -309,7 +309,7 @@ static int commit_all(struct pull *p, struct err *e)
 		return r;
 	r = oci_disk_enter(p->s, p->entry.chain, p->entry.disk_size, e);
 	if (r == 0)
-		r = oci_store_enter(p->s, &p->entry, e);
+		r = oci_store_enter(p->s, &p->entry, "pull", e);
 	return state_end(p->s->st, r, e);
 }
 

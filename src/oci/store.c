@@ -13,6 +13,7 @@
 #include "erofs.h"
 #include "reference.h"
 #include "schema.sql.h"
+#include "state/event.h"
 
 /* ---- opening ---- */
 
@@ -275,7 +276,18 @@ static int enter_name(struct oci_store *s, const char *name, const struct oci_en
 		name, repo, en->served, en->manifest);
 }
 
-int oci_store_enter(struct oci_store *s, const struct oci_entry *en, struct err *e)
+/* As Docker reports it: a pull by the reference that was asked for, all else by the image's ID. */
+static int note_entered(struct oci_store *s, const struct oci_entry *en, const char *action, struct err *e)
+{
+	CLEANUP_FREE char *name = en->names.n ? oci_ref_familiar(en->names.v[0]) : NULL;
+
+	if (en->names.n && !name)
+		return err_oom(e);
+	const char *actor = name && strcmp(action, "pull") == 0 ? name : en->config;
+	return event_add(s->st, e, "image", action, actor, "name", name ? name : en->config, NULL);
+}
+
+int oci_store_enter(struct oci_store *s, const struct oci_entry *en, const char *action, struct err *e)
 {
 	const struct oci_platform *p = &en->c->platform;
 	uint64_t pos = 0;
@@ -294,5 +306,5 @@ int oci_store_enter(struct oci_store *s, const struct oci_entry *en, struct err 
 		r = enter_blob(s, en->manifest, pos++, en->m->layers[i].digest, en->c->diff_ids[i], e);
 	for (size_t i = 0; r == 0 && i < en->names.n; i++)
 		r = enter_name(s, en->names.v[i], en, e);
-	return r;
+	return r < 0 ? r : note_entered(s, en, action, e);
 }

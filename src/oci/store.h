@@ -87,7 +87,7 @@ struct oci_entry {
 	const struct oci_config *c;
 	struct strv names; /* normalised */
 };
-/* Within the caller's transaction. */
-int oci_store_enter(struct oci_store *s, const struct oci_entry *en, struct err *e);
+/* Within the caller's transaction. action: what its event says, "pull" or "load". */
+int oci_store_enter(struct oci_store *s, const struct oci_entry *en, const char *action, struct err *e);
 
 #endif

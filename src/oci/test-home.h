@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/io.h"
+#include "state/event.h"
 #include "store.h"
 
 struct home {
@@ -21,7 +22,7 @@ static inline int home_open(struct home *h)
 {
 	struct err e = {0};
 
-	if (state_open(&h->st, &e) < 0 || oci_store_open(h->st, &h->s, &e) < 0) {
+	if (state_open(&h->st, &e) < 0 || event_init(h->st, &e) < 0 || oci_store_open(h->st, &h->s, &e) < 0) {
 		fprintf(stderr, "%s\n", e.msg);
 		return -1;
 	}

@@ -128,6 +128,50 @@ static void test_index(void **state)
 	assert_int_equal(oci_platform_parse("linux//x", &p, &e), -EINVAL);
 }
 
+/* What is stored of a configuration with this Healthcheck, and read again. */
+static struct oci_image *image_with_health(const char *health)
+{
+	CLEANUP(oci_config_done) struct oci_config c = {0};
+	struct oci_image *i = calloc(1, sizeof(*i));
+	struct err e = {0};
+	char text[1024];
+
+	snprintf(text, sizeof(text),
+		"{\"config\":{\"Healthcheck\":%s},\"rootfs\":{\"diff_ids\":[\"" A "\"]}}", health);
+	assert_int_equal(oci_config_parse(text, strlen(text), &c, &e), 0);
+	assert_int_equal(oci_config_exec(c.exec_json, i, &e), 0);
+	return i;
+}
+
+static void test_health(void **state)
+{
+	static const char *const none[] = {"null", "7", "{}", "{\"Test\":[]}", "{\"Test\":\"true\"}",
+		"{\"Test\":[\"CMD\"]}", "{\"Test\":[\"CMD-SHELL\",\"a\",\"b\"]}", "{\"Test\":[\"CMD\",1]}",
+		"{\"Test\":[\"RUN\",\"x\"]}", "{\"Test\":[\"CMD\",\"x\"],\"Interval\":-1}",
+		"{\"Test\":[\"CMD\",\"x\"],\"Retries\":\"3\"}"};
+	struct oci_image *i =
+		image_with_health("{\"Test\":[\"CMD\",\"/x\",\"y\"],\"Interval\":5000000000,\"Timeout\":1,"
+				  "\"StartPeriod\":9223372036854775807,\"Retries\":4}");
+
+	assert_int_equal(i->health.test.n, 3);
+	assert_string_equal(i->health.test.v[2], "y");
+	assert_int_equal(i->health.interval_ns, 5000000000);
+	assert_int_equal(i->health.timeout_ns, 1);
+	assert_int_equal(i->health.start_period_ns, 3153600000000000000); /* a century at most */
+	assert_int_equal(i->health.start_interval_ns, 0);
+	assert_int_equal(i->health.retries, 4);
+	oci_image_free(i);
+	i = image_with_health("{\"Test\":[\"NONE\"]}");
+	assert_string_equal(i->health.test.v[0], "NONE");
+	oci_image_free(i);
+	for (size_t k = 0; k < ARRAY_LEN(none); k++) { /* no reason not to run the image */
+		i = image_with_health(none[k]);
+		if (i->health.test.n)
+			fail_msg("%s", none[k]);
+		oci_image_free(i);
+	}
+}
+
 static void test_config(void **state)
 {
 	static const char s[] =
@@ -202,6 +246,7 @@ int main(void)
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_index),
 		cmocka_unit_test(test_config),
+		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_config_refused),
 		cmocka_unit_test(test_time),
 	};

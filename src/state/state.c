@@ -17,7 +17,7 @@ enum { SCHEMA_VERSION = 1, BUSY_TIMEOUT_MS = 10000 };
 /* SQLite's unix VFS takes paths of 512 bytes, the names of the log and of journals included. */
 enum { DB_FOLDER_MAX = 480 };
 
-static int home_path(char **ret, struct err *e)
+int state_home_path(char **ret, struct err *e)
 {
 	const char *home = getenv("A3S_HOME");
 	CLEANUP_FREE char *path = NULL;
@@ -192,7 +192,7 @@ int state_open(struct state **ret, struct err *e)
 	if (!s)
 		return err_oom(e);
 	s->home_fd = -1;
-	int r = home_path(&s->home, e);
+	int r = state_home_path(&s->home, e);
 	if (r == 0)
 		r = open_home(s, e);
 	if (r == 0)

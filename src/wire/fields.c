@@ -24,8 +24,7 @@ int wire_field_bytes(struct buf *msg, uint8_t tag, const void *data, size_t len)
 int wire_field_u64(struct buf *msg, uint8_t tag, uint64_t value)
 {
 	uint8_t be[8];
-	put_be32(be, (uint32_t)(value >> 32));
-	put_be32(be + 4, (uint32_t)value);
+	put_be64(be, value);
 	return wire_field_bytes(msg, tag, be, sizeof(be));
 }
 
@@ -53,7 +52,7 @@ int wire_field_get_u64(const struct wire_field *f, uint64_t *ret)
 {
 	if (f->len != 8)
 		return -EBADMSG;
-	*ret = (uint64_t)get_be32(f->data) << 32 | get_be32(f->data + 4);
+	*ret = get_be64(f->data);
 	return 0;
 }
 
@@ -72,74 +71,20 @@ int wire_field_get_str(const struct wire_field *f, char **ret)
 	return 0;
 }
 
-/* Appends str, which becomes the list's. 0 or -ENOMEM (then str is freed). */
-static int strv_take(struct strv *s, char *str)
+int wire_put_message(struct buf *out, enum wire_type type, struct buf *msg, int r)
 {
-	/* Capacity is the power of two that holds n entries and the NULL, so it need not be stored. */
-	if ((s->n & (s->n + 1)) == 0) {
-		char **v = realloc(s->v, 2 * (s->n + 1) * sizeof(*v));
-		if (!v) {
-			free(str);
-			return -ENOMEM;
-		}
-		s->v = v;
-	}
-	s->v[s->n++] = str;
-	s->v[s->n] = NULL;
-	return 0;
+	if (r == 0)
+		r = wire_put(out, type, msg->mem ? buf_data(msg) : NULL, msg->len);
+	buf_done(msg);
+	return r;
 }
 
-int strv_push(struct strv *s, const char *str)
+int wire_field_list(struct buf *msg, uint8_t tag, const struct strv *list)
 {
-	char *dup = strdup(str);
-	return dup ? strv_take(s, dup) : -ENOMEM;
-}
-
-int strv_copy(struct strv *dst, const struct strv *src)
-{
-	for (size_t i = 0; i < src->n; i++) {
-		int r = strv_push(dst, src->v[i]);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-void strv_done(struct strv *s)
-{
-	for (size_t i = 0; i < s->n; i++)
-		free(s->v[i]);
-	free(s->v);
-	*s = (struct strv){0};
-}
-
-static char **env_find(const struct strv *s, const char *name, size_t len)
-{
-	for (size_t i = 0; i < s->n; i++) {
-		if (strncmp(s->v[i], name, len) == 0 && s->v[i][len] == '=')
-			return &s->v[i];
-	}
-	return NULL;
-}
-
-int strv_setenv(struct strv *s, const char *kv)
-{
-	char **slot = env_find(s, kv, strcspn(kv, "="));
-	if (!slot)
-		return strv_push(s, kv);
-	char *dup = strdup(kv);
-	if (!dup)
-		return -ENOMEM;
-	free(*slot);
-	*slot = dup;
-	return 0;
-}
-
-const char *strv_getenv(const struct strv *s, const char *name)
-{
-	size_t len = strlen(name);
-	char **slot = env_find(s, name, len);
-	return slot ? *slot + len + 1 : NULL;
+	int r = list->n > WIRE_LIST_MAX ? -EMSGSIZE : 0; /* the receiver would refuse it */
+	for (size_t i = 0; r == 0 && i < list->n; i++)
+		r = wire_field_str(msg, tag, list->v[i]);
+	return r;
 }
 
 int wire_field_push_str(const struct wire_field *f, struct strv *list)

@@ -12,6 +12,10 @@ int64_t wire_max_payload(uint8_t type)
 	case WIRE_SHUTDOWN:
 	case WIRE_BYE:
 	case WIRE_STDIN_EOF:
+	case WIRE_DETACH:
+	case WIRE_DONE:
+	case WIRE_GET_STATS:
+	case WIRE_GET_TASKS:
 		return 0;
 	case WIRE_SIGNAL:
 	case WIRE_STARTED:
@@ -21,6 +25,8 @@ int64_t wire_max_payload(uint8_t type)
 		return 4;
 	case WIRE_HELLO:
 	case WIRE_FAIL:
+	case WIRE_UPDATE:
+	case WIRE_STATS:
 		return 4096;
 	case WIRE_STDIN:
 	case WIRE_STDOUT:
@@ -28,6 +34,7 @@ int64_t wire_max_payload(uint8_t type)
 		return WIRE_DATA_MAX;
 	case WIRE_CONFIG:
 	case WIRE_START:
+	case WIRE_TASKS:
 		return WIRE_MESSAGE_MAX;
 	case WIRE_CTL_REQUEST:
 	case WIRE_CTL_REPLY:
@@ -45,6 +52,17 @@ void put_be32(uint8_t *p, uint32_t v)
 uint32_t get_be32(const uint8_t *p)
 {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+void put_be64(uint8_t *p, uint64_t v)
+{
+	put_be32(p, (uint32_t)(v >> 32));
+	put_be32(p + 4, (uint32_t)v);
+}
+
+uint64_t get_be64(const uint8_t *p)
+{
+	return (uint64_t)get_be32(p) << 32 | get_be32(p + 4);
 }
 
 int wire_put(struct buf *out, enum wire_type type, const void *payload, size_t len)

@@ -46,6 +46,10 @@ static void check_same(const struct buf *a, const struct buf *b)
 		buf_done(&b); \
 	} while (0)
 
+static void stats_done(struct wire_stats *s)
+{
+}
+
 static void decode_all(const struct wire_frame *f)
 {
 	uint32_t v;
@@ -63,6 +67,9 @@ static void decode_all(const struct wire_frame *f)
 	ROUND_TRIP(wire_hello, wire_get_hello, wire_put_hello, wire_hello_done);
 	ROUND_TRIP(wire_config, wire_get_config, wire_put_config, wire_config_done);
 	ROUND_TRIP(wire_process, wire_get_process, wire_put_process, wire_process_done);
+	ROUND_TRIP(wire_limits, wire_get_limits, wire_put_limits, wire_limits_done);
+	ROUND_TRIP(wire_stats, wire_get_stats, wire_put_stats, stats_done);
+	ROUND_TRIP(wire_tasks, wire_get_tasks, wire_put_tasks, wire_tasks_done);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

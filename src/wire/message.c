@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages as lists of tagged fields. Tags are part of the protocol: append, never renumber. */
+/* Messages as lists of tagged fields: greeting and configuration. Tags are protocol: append, never renumber. */
 #include <string.h>
 
 #include "fields.h"
@@ -13,33 +13,14 @@ enum {
 	CONFIG_REAL_NS = 4,
 	CONFIG_ENTROPY = 5,
 	CONFIG_READ_ONLY = 6,
+	CONFIG_LIMITS = 7, /* fields of limits inside */
+	CONFIG_SHM = 8,
+	CONFIG_TMPFS = 9, /* repeated, as are the next two */
+	CONFIG_SYSCTL = 10,
+	CONFIG_DEVICE = 11,
+	CONFIG_FLAGS = 12,
 };
-enum {
-	PROC_FLAGS = 1,
-	PROC_ARG = 2, /* repeated */
-	PROC_ENV = 3, /* repeated */
-	PROC_CWD = 4,
-	PROC_USER = 5,
-	PROC_GROUP = 6, /* repeated */
-	PROC_SIZE = 7,	/* rows << 16 | columns */
-};
-enum { PROC_FLAG_MAIN = 1, PROC_FLAG_TTY = 2, PROC_FLAG_STDIN = 4 };
-
-static int put_message(struct buf *out, enum wire_type type, struct buf *msg, int r)
-{
-	if (r == 0)
-		r = wire_put(out, type, msg->mem ? buf_data(msg) : NULL, msg->len);
-	buf_done(msg);
-	return r;
-}
-
-static int put_list(struct buf *msg, uint8_t tag, const struct strv *list)
-{
-	int r = list->n > WIRE_LIST_MAX ? -EMSGSIZE : 0; /* the receiver would refuse it */
-	for (size_t i = 0; r == 0 && i < list->n; i++)
-		r = wire_field_str(msg, tag, list->v[i]);
-	return r;
-}
+enum { CONFIG_FLAG_PRIVILEGED = 1, CONFIG_FLAG_UNMASKED = 2, CONFIG_FLAG_USER_NS = 4 };
 
 int wire_put_fail(struct buf *out, uint32_t status, const char *text)
 {
@@ -47,7 +28,7 @@ int wire_put_fail(struct buf *out, uint32_t status, const char *text)
 	int r = wire_field_u64(&msg, FAIL_STATUS, status);
 	if (r == 0)
 		r = wire_field_bytes(&msg, FAIL_TEXT, text, strnlen(text, 4000));
-	return put_message(out, WIRE_FAIL, &msg, r);
+	return wire_put_message(out, WIRE_FAIL, &msg, r);
 }
 
 int wire_get_fail(const struct wire_frame *f, uint32_t *status, char **text)
@@ -83,7 +64,7 @@ int wire_put_hello(struct buf *out, const struct wire_hello *h)
 	int r = wire_field_u64(&msg, HELLO_VERSION, h->version);
 	if (r == 0)
 		r = wire_field_str(&msg, HELLO_RELEASE, h->release);
-	return put_message(out, WIRE_HELLO, &msg, r);
+	return wire_put_message(out, WIRE_HELLO, &msg, r);
 }
 
 void wire_hello_done(struct wire_hello *h)
@@ -121,12 +102,33 @@ int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret)
 	return 0;
 }
 
+static int put_config_settings(struct buf *msg, const struct wire_config *c)
+{
+	CLEANUP(buf_done) struct buf limits = {0};
+	uint64_t flags = (c->privileged ? CONFIG_FLAG_PRIVILEGED : 0) |
+			 (c->unmasked ? CONFIG_FLAG_UNMASKED : 0) |
+			 (c->user_namespace ? CONFIG_FLAG_USER_NS : 0);
+	int r = wire_limits_fields(&limits, &c->limits);
+
+	if (r == 0 && limits.len)
+		r = wire_field_bytes(msg, CONFIG_LIMITS, buf_data(&limits), limits.len);
+	if (r == 0)
+		r = wire_field_u64(msg, CONFIG_SHM, c->shm_bytes);
+	if (r == 0)
+		r = wire_field_list(msg, CONFIG_TMPFS, &c->tmpfs);
+	if (r == 0)
+		r = wire_field_list(msg, CONFIG_SYSCTL, &c->sysctls);
+	if (r == 0)
+		r = wire_field_list(msg, CONFIG_DEVICE, &c->devices);
+	return r < 0 ? r : wire_field_u64(msg, CONFIG_FLAGS, flags);
+}
+
 int wire_put_config(struct buf *out, const struct wire_config *c)
 {
 	struct buf msg = {0};
 	int r = wire_field_str(&msg, CONFIG_HOSTNAME, c->hostname);
 	if (r == 0)
-		r = put_list(&msg, CONFIG_HOST, &c->hosts);
+		r = wire_field_list(&msg, CONFIG_HOST, &c->hosts);
 	if (r == 0)
 		r = wire_field_str(&msg, CONFIG_RESOLV, c->resolv_conf);
 	if (r == 0)
@@ -135,7 +137,9 @@ int wire_put_config(struct buf *out, const struct wire_config *c)
 		r = wire_field_bytes(&msg, CONFIG_ENTROPY, c->entropy, sizeof(c->entropy));
 	if (r == 0)
 		r = wire_field_u64(&msg, CONFIG_READ_ONLY, c->read_only);
-	return put_message(out, WIRE_CONFIG, &msg, r);
+	if (r == 0)
+		r = put_config_settings(&msg, c);
+	return wire_put_message(out, WIRE_CONFIG, &msg, r);
 }
 
 void wire_config_done(struct wire_config *c)
@@ -143,6 +147,10 @@ void wire_config_done(struct wire_config *c)
 	free(c->hostname);
 	strv_done(&c->hosts);
 	free(c->resolv_conf);
+	wire_limits_done(&c->limits);
+	strv_done(&c->tmpfs);
+	strv_done(&c->sysctls);
+	strv_done(&c->devices);
 	explicit_bzero(c, sizeof(*c));
 }
 
@@ -173,6 +181,24 @@ static int get_config_field(const struct wire_field *f, struct wire_config *c)
 		if (r == 0)
 			c->read_only = v != 0;
 		return r;
+	case CONFIG_LIMITS:
+		return wire_limits_parse(f->data, f->len, &c->limits);
+	case CONFIG_SHM:
+		return wire_field_get_u64(f, &c->shm_bytes);
+	case CONFIG_TMPFS:
+		return wire_field_push_str(f, &c->tmpfs);
+	case CONFIG_SYSCTL:
+		return wire_field_push_str(f, &c->sysctls);
+	case CONFIG_DEVICE:
+		return wire_field_push_str(f, &c->devices);
+	case CONFIG_FLAGS:
+		r = wire_field_get_u64(f, &v);
+		if (r == 0) {
+			c->privileged = v & CONFIG_FLAG_PRIVILEGED;
+			c->unmasked = v & CONFIG_FLAG_UNMASKED;
+			c->user_namespace = v & CONFIG_FLAG_USER_NS;
+		}
+		return r;
 	default:
 		return 0;
 	}
@@ -195,94 +221,5 @@ int wire_get_config(const struct wire_frame *f, struct wire_config *ret)
 		return r;
 	}
 	*ret = c;
-	return 0;
-}
-
-int wire_put_process(struct buf *out, const struct wire_process *p)
-{
-	struct buf msg = {0};
-	uint64_t flags = (p->main ? PROC_FLAG_MAIN : 0) | (p->tty ? PROC_FLAG_TTY : 0) |
-			 (p->open_stdin ? PROC_FLAG_STDIN : 0);
-	int r = wire_field_u64(&msg, PROC_FLAGS, flags);
-	if (r == 0)
-		r = put_list(&msg, PROC_ARG, &p->argv);
-	if (r == 0)
-		r = put_list(&msg, PROC_ENV, &p->env);
-	if (r == 0)
-		r = wire_field_str(&msg, PROC_CWD, p->cwd);
-	if (r == 0)
-		r = wire_field_str(&msg, PROC_USER, p->user);
-	if (r == 0)
-		r = put_list(&msg, PROC_GROUP, &p->groups);
-	if (r == 0)
-		r = wire_field_u64(&msg, PROC_SIZE, (uint64_t)p->rows << 16 | p->cols);
-	return put_message(out, WIRE_START, &msg, r);
-}
-
-void wire_process_done(struct wire_process *p)
-{
-	strv_done(&p->argv);
-	strv_done(&p->env);
-	strv_done(&p->groups);
-	free(p->cwd);
-	free(p->user);
-	*p = (struct wire_process){0};
-}
-
-static int get_process_field(const struct wire_field *f, struct wire_process *p)
-{
-	uint64_t v;
-	int r = 0;
-
-	switch (f->tag) {
-	case PROC_FLAGS:
-		r = wire_field_get_u64(f, &v);
-		if (r == 0) {
-			p->main = v & PROC_FLAG_MAIN;
-			p->tty = v & PROC_FLAG_TTY;
-			p->open_stdin = v & PROC_FLAG_STDIN;
-		}
-		return r;
-	case PROC_ARG:
-		return wire_field_push_str(f, &p->argv);
-	case PROC_ENV:
-		return wire_field_push_str(f, &p->env);
-	case PROC_CWD:
-		return wire_field_get_str(f, &p->cwd);
-	case PROC_USER:
-		return wire_field_get_str(f, &p->user);
-	case PROC_GROUP:
-		return wire_field_push_str(f, &p->groups);
-	case PROC_SIZE:
-		r = wire_field_get_u64(f, &v);
-		if (r == 0) {
-			p->rows = (uint16_t)(v >> 16);
-			p->cols = (uint16_t)v;
-		}
-		return r;
-	default:
-		return 0;
-	}
-}
-
-int wire_get_process(const struct wire_frame *f, struct wire_process *ret)
-{
-	const uint8_t *p = f->payload, *end = p + f->len;
-	struct wire_process proc = {0};
-	struct wire_field field;
-	int r;
-
-	while ((r = wire_field_next(&p, end, &field)) > 0) {
-		r = get_process_field(&field, &proc);
-		if (r < 0)
-			break;
-	}
-	if (r == 0 && proc.argv.n == 0)
-		r = -EBADMSG;
-	if (r < 0) {
-		wire_process_done(&proc);
-		return r;
-	}
-	*ret = proc;
 	return 0;
 }

@@ -28,6 +28,8 @@ BUILD = pathlib.Path(os.environ.get("A3S_TEST_BUILD", ROOT / "build")).resolve()
 FULL = bool(os.environ.get("A3S_TEST_FULL"))
 PREFIX = os.environ.get("A3S_TEST_PREFIX", "a3s-")
 UNPRIVILEGED_ID = 65534
+# What boxes run on where the test does not say: without it a loaded host may measure its KVM as too slow, and fall back.
+ACCEL = os.environ.get("A3S_TEST_ACCEL")
 # All limits are multiplied by this, where everything is slow (tests/kvm/run).
 SLOW = float(os.environ.get("A3S_TEST_SLOW") or 1)
 # Emulated, a loaded machine boots a box in seconds; only a hang takes this long.
@@ -128,7 +130,7 @@ def program_of(pid):
 
 def own_build_env():
     """Sanitizer settings and the like go on to the programs under test."""
-    return {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS") or k in ("A3S_ACCEL", "A3S_QEMU")}
+    return {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS") or k == "A3S_QEMU"}
 
 
 Inventory = collections.namedtuple("Inventory", "processes files sockets locks shm")
@@ -144,11 +146,13 @@ class Home:
         self.path = self.base / "h"
         self.tmp = self.base / "tmp"
         self.user_home = self.base / "user"
+        # Beside the home, where no test looks for what is left: the logs of boxes that are gone.
+        self.kept = self.base.with_name(self.base.name + "-logs")
         self.uid = uid
-        for folder in (self.tmp, self.user_home):
+        for folder in (self.tmp, self.user_home, self.kept):
             folder.mkdir(exist_ok=True)
         if uid is not None:
-            for folder in (self.base, self.tmp, self.user_home):
+            for folder in (self.base, self.tmp, self.user_home, self.kept):
                 os.chown(folder, uid, uid)
         self.program = str((bindir or BUILD) / "a3s-box")
         self.transcript = []
@@ -162,6 +166,7 @@ class Home:
             "HOME": str(self.user_home),
             "TMPDIR": str(self.tmp),
             "A3S_HOME": str(self.path),
+            "A3S_DEBUG_KEEP_LOGS": str(self.kept),
             "LANG": "C.UTF-8",
             "TERM": "xterm",
         }
@@ -171,6 +176,8 @@ class Home:
 
     def argv(self, args):
         argv = [self.program, *map(str, args)]
+        if ACCEL and argv[1:2] in (["run"], ["create"]) and "--accel" not in argv:
+            argv[2:2] = ["--accel", ACCEL]
         if self.uid is not None:
             argv = [shutil.which("setpriv"), "--reuid=%d" % self.uid, "--regid=%d" % self.uid, "--clear-groups", *argv]
         return argv
@@ -321,13 +328,18 @@ class Home:
 
     # ---- end
 
-    def console_logs(self):
-        """The last lines of what each box's kernel said: for the report of a failure."""
-        for log in sorted(self.path.glob("boxes/*/console.log"))[-3:]:
+    def box_logs(self):
+        """The last lines that guests, machines and supervisors left, of the boxes last heard of: for a failure's report."""
+        logs = []
+        for log in [*self.path.glob("boxes/*/*.log"), *self.kept.glob("*.log")]:
             with contextlib.suppress(OSError):
-                tail = log.read_bytes()[-1500:].decode(errors="replace")
-                if tail.strip():
-                    yield "--- %s\n%s" % (log.relative_to(self.base), tail)
+                logs.append((log.stat().st_mtime, log, log.read_bytes()[-1500:].decode(errors="replace").strip()))
+        for _, log, tail in sorted(log for log in logs if log[2])[-6:]:
+            yield "--- %s\n%s" % (log.relative_to(self.base.parent), tail)
+
+    def forget_logs(self):
+        for log in self.kept.glob("*.log"):
+            log.unlink()
 
     def sanitizer_reports(self):
         text = []
@@ -346,6 +358,7 @@ class Home:
         self.kill_all()
         wait_for("the last processes to go", lambda: not self.processes(), EXIT_GRACE_S)
         shutil.rmtree(self.base, ignore_errors=True)
+        shutil.rmtree(self.kept, ignore_errors=True)
 
 
 class Terminal:
@@ -441,7 +454,8 @@ class BoxTest(unittest.TestCase):
             for name in cls.images_wanted:
                 cls.home.load(cls.image_file(name))
             cls.prepare()
-        except BaseException:
+        except BaseException as e:
+            e.add_note("\n".join(cls.home.box_logs()))
             cls.tearDownClass()
             raise
 
@@ -469,6 +483,7 @@ class BoxTest(unittest.TestCase):
 
     def setUp(self):
         self.home.transcript.clear()
+        self.home.forget_logs()
         self.boxes_before = set(self.home.boxes())
         self.processes_before = set(self.home.processes())
 

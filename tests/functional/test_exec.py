@@ -1,10 +1,14 @@
 """exec: further processes in a running box."""
 
+import contextlib
+import os
+import re
 import signal
 import subprocess
 import threading
+import time
 
-from a3s import BoxTest, Terminal, core, slow
+from a3s import FULL, SLOW, BoxTest, Terminal, core, slow, wait_for
 from test_run import MIB, stream_through
 
 
@@ -27,6 +31,7 @@ class Exec(BoxTest):
         result = self.exec("host", "sh", "-c", "echo out; echo err >&2; exit 9")
         self.assert_out(result, "out\n", rc=9)
         self.assertEqual(result.err_all, b"err\n")
+        self.assert_out(self.exec("host", "--", "echo", "--", "x"), "-- x\n")
 
     def test_by_id_and_prefix(self):
         for name in (self.box, self.box[:12], self.box[:4]):
@@ -138,6 +143,136 @@ class Exec(BoxTest):
             self.exec("host", "true")
         script = "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l"
         self.assert_out(self.exec("host", "sh", "-c", script), "0\n")
+
+    @core
+    def test_detached(self):
+        """Nothing is printed, the process goes on, with a terminal too."""
+        for option in ("-d", "-dt", "-dit"):
+            with self.subTest(option):
+                result = self.exec(option, "host", "sh", "-c", "echo ignored; sleep 1; tty > /tmp/d%s" % option)
+                self.assert_out(result, "")
+                self.assertEqual(result.err_all, b"")
+                wait_for("it to end", lambda option=option: self.exec("host", "test", "-s", "/tmp/d" + option).rc == 0)
+        self.assert_one_line(self.exec("-d", "host", "no-such-command"), 127, "no-such-command")
+
+    @core
+    def test_time_limit(self):
+        """124 and one line; everything that the command started in its group ends with it."""
+        script = "sleep 12345 & trap 'echo caught; exit 5' TERM; echo up; wait"
+        result = self.exec("--timeout", "2s", "host", "sh", "-c", script)
+        self.assertEqual((result.rc, result.out), (124, b"up\ncaught\n"), result)
+        self.assertRegex(result.err, rb"\Aa3s-box: exec: --timeout: [^\n]+\n\Z")
+        self.assert_out(self.exec("host", "sh", "-c", "pgrep -f 'sleep 1234[5]' | wc -l"), "0\n")
+        self.assert_rc(self.exec("--timeout", "60s", "host", "sh", "-c", "exit 6"), 6)
+        stubborn = "trap '' TERM; sleep 12345; sleep 12345"
+        self.assert_rc(self.exec("--timeout", "500ms", "host", "sh", "-c", stubborn), 124)
+        self.assert_out(self.exec("host", "sh", "-c", "pgrep -f 'sleep 1234[5]' | wc -l"), "0\n")
+        for bad in ("0", "-1", "soon", "1x", ""):
+            with self.subTest(bad):
+                self.assert_one_line(self.exec("--timeout=" + bad, "host", "true"), 125, "--timeout.*duration")
+        self.assert_one_line(self.exec("-d", "--timeout=1s", "host", "true"), 125, "--timeout.*--detach")
+
+    def test_time_limit_of_what_does_not_start(self):
+        """The box stops whatever comes in, be it before its program runs: that ends all the same, and stays nowhere."""
+        box = self.home.run_detached("box", "sh", "-c", "while :; do kill -STOP -1; done")
+        try:
+            for _ in range(3):
+                self.assert_rc(self.home.run("exec", "--timeout", "1s", box, "sleep", "1000"), 124)
+            wait_for("them to be gone", lambda: len(self.home.ok("top", box).lines) == 2)
+        finally:
+            self.home.run("rm", "-f", box)
+
+    def test_time_limit_though_nobody_reads(self):
+        p = self.home.popen("exec", "--timeout", "2s", "host", "yes")
+        try:
+            self.assertEqual(p.wait(60), 124)
+        finally:
+            p.kill()
+            p.communicate()
+
+    def test_env_file_and_privileged(self):
+        path = self.home.base / "env"
+        path.write_text("# comment\nA=file one\nB=file\n\nOF_BOX=file\n")
+        script = 'echo "$A/$B/$OF_BOX"; grep CapEff /proc/self/status'
+        both = self.exec("--env-file", path, "-e", "B=option", "host", "sh", "-c", script)
+        self.assert_out(both, "file one/option/file\nCapEff:\t00000000a80425fb\n")
+        self.assert_one_line(self.exec("--env-file", "/nosuch/file", "host", "true"), 125, "nosuch/file")
+        every = self.exec("--privileged", "host", "sh", "-c", "grep -E 'CapEff|Seccomp:' /proc/self/status")
+        self.assertRegex(every.text, r"CapEff:\t000001ffffffffff\n")
+        self.assertRegex(every.text, r"Seccomp:\t0\n")
+
+    def test_events(self):
+        since = time.time()
+        self.assert_rc(self.exec("host", "sh", "-c", "exit 4"), 4)
+        text = self.home.ok("events", "--since", "%.3f" % since, "--until", "%.3f" % (time.time() + 1)).text
+        lines = [line for line in text.splitlines() if "exec_" in line]
+        self.assertEqual(len(lines), 3, text)
+        ids = [re.search("execID=([0-9a-f]{64})[,)]", line).group(1) for line in lines]
+        self.assertEqual(len(set(ids)), 1)
+        for line, want in zip(lines, ("exec_create: sh -c exit 4 ", "exec_start: sh -c exit 4 ", "exec_die ")):
+            self.assertIn(" container %s" % want, line)
+            self.assertIn("name=host", line)
+            self.assertIn("image=box", line)
+        self.assertIn("exitCode=4", lines[2])
+
+    @core
+    def test_shell(self):
+        with Terminal(self.home, "shell", "-u", "app", "-w", "/etc", "-e", "X=y", "host") as t:
+            t.read_until(rb"[#$] ")
+            t.send(b"echo $(id -u) $PWD $X ${SHELL##*/} $$; exit 5\n")
+            t.read_until(rb"1000 /etc y \w+ \d+\r\n")
+            self.assertEqual(t.finish()[0], 5)
+        self.assert_out(self.home.run("shell", "host", input=b"echo from; exit 6\n"), "from\n", rc=6)
+        self.assert_one_line(self.home.run("shell", "host", "true"), 125, "exactly one box")
+        self.assert_one_line(self.home.run("shell", "-e", "PATH=/nosuch", "host"), 127, "no shell")
+
+    def guest_use(self):
+        """What is in use in the guest, as far as the box sees it: processes, terminals, KiB free, KiB of the kernel's."""
+        script = ("set -- /proc/[0-9]*; echo $#; set -- /dev/pts/*; echo $#;"
+                  " awk '/^(MemFree|SUnreclaim):/ {print $2}' /proc/meminfo")
+        return [int(x) for x in self.exec("host", "sh", "-c", script).text.split()]
+
+    def host_use(self):
+        """Descriptors of each process of this home, and their memory in KiB."""
+        use = {}
+        for pid in self.home.processes():
+            with contextlib.suppress(OSError):
+                with open("/proc/%d/statm" % pid, encoding="ascii") as f:
+                    use[pid] = (len(os.listdir("/proc/%d/fd" % pid)), int(f.read().split()[1]) * 4)
+        return use
+
+    @core
+    @slow(3600)
+    def test_many_leave_nothing(self):
+        """100 at once and many in a row: none is lost; descriptors, processes and memory are as before."""
+        sequential = 10000 if FULL else 300
+
+        def at_once(n):
+            children = [self.home.popen("exec", "host", "sh", "-c", "echo %d; exit %d" % (i, i % 100))
+                        for i in range(n)]
+            for i, p in enumerate(children):
+                out, err = p.communicate(timeout=600 * SLOW)
+                self.assertEqual((p.returncode, out, err), (i % 100, b"%d\n" % i, b""))
+
+        at_once(100)  # what is kept for the next time, is there now
+        guest, host = self.guest_use(), self.host_use()
+        at_once(100)
+        for i in range(sequential):
+            result = self.exec("host", "echo", i)
+            self.assertEqual((result.rc, result.out), (0, b"%d\n" % i), result)
+            self.home.transcript.pop()
+
+        def back():
+            now = self.host_use()
+            return {pid: use[0] for pid, use in now.items()} == {pid: use[0] for pid, use in host.items()}
+
+        wait_for("as many descriptors as before: %s" % host, back)
+        for pid, (_, kib) in self.host_use().items():
+            self.assertLess(kib, host[pid][1] + 8192, "memory of process %d grew" % pid)
+        after = self.guest_use()
+        self.assertEqual(after[:2], guest[:2], "processes or terminals in the guest")
+        self.assertGreater(after[2], guest[2] - 16384, "free memory of the guest, KiB")
+        self.assertLess(after[3], guest[3] + 4096, "kernel memory of the guest, KiB")
 
     @core
     def test_refusals(self):

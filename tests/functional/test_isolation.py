@@ -10,7 +10,7 @@ CAPABILITIES = {
 DEFAULT_MASK = "%016x" % sum(1 << bit for bit in CAPABILITIES.values())
 NONE = "0" * 16
 
-DEV = "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()
+DEV = "a3s core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()
 
 READ_ONLY = "bus fs irq sys sysrq-trigger".split()
 MASKED = "acpi asound kcore keys latency_stats sched_debug scsi timer_list timer_stats".split()
@@ -207,7 +207,8 @@ class Vsock(BoxTest):
     @core
     @slow(300)
     def test_nobody_but_the_host_starts_processes(self):
-        box = self.home.run_detached("--name", "py", "python", "sleep", "100000")
+        # Docker's filter refuses the sockets themselves; here it is the guest that is tried.
+        box = self.home.run_detached("--name", "py", "--security-opt", "seccomp=unconfined", "python", "sleep", "100000")
         for user in ("1000", "0"):
             with self.subTest(user=user):
                 result = self.home.run("exec", "-u", user, "py", "python3", "-c", VSOCK)

@@ -103,6 +103,12 @@ class Lifecycle(BoxTest):
         self.assert_out(self.home.run("wait", box), "21\n")
         self.home.ok("rm", box)
 
+    def test_wait_for_the_removal(self):
+        box = self.home.run_detached("--rm", "box", "sh", "-c", "sleep 1; exit 3")
+        result = self.home.ok("wait", "--condition", "removed", box)
+        self.assertIn(result.text, ("3\n", "0\n"))  # when it ended first, its code went with it
+        self.assertEqual(self.home.boxes(), [])
+
     def test_several_boxes_in_one_call(self):
         boxes = [self.home.run_detached("box", "sh", "-c", "exit %d" % n) for n in (1, 2, 3)]
         self.assert_out(self.home.run("wait", *boxes), "1\n2\n3\n")
@@ -254,6 +260,38 @@ class Lifecycle(BoxTest):
         self.home.ok("rm", "-f", "bg")
 
 
+class Together(BoxTest):
+    def test_several_start_it(self):
+        self.home.ok("create", "--name", "s", "box", "sleep", "1000")
+        starts = [self.home.popen("start", "s") for _ in range(4)]
+        for p in starts:
+            out, _ = p.communicate(timeout=120)
+            self.assertEqual((p.returncode, out), (0, b"s\n"))
+            self.assertEqual(self.home.status("s"), "running")
+        self.home.ok("rm", "-f", "s")
+
+    def test_the_least_patience_counts(self):
+        box = self.home.run_detached("box", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done")
+        wait_for("the trap", lambda: self.home.ok("logs", box).out == b"up\n")
+        first = self.home.popen("stop", "-t", "4", box)
+        self.home.wait_status(box, "stopping")
+        self.assertLess(self.home.ok("stop", "-t", "1000", box, timeout=60).seconds, 20)
+        self.assertEqual(first.wait(30), 0)
+        first.communicate()
+        self.home.ok("rm", box)
+
+    def test_the_next_exit_of_one_that_is_started(self):
+        self.home.ok("create", "--name", "n", "box", "sh", "-c", "sleep 3; exit 9")
+        self.home.ok("start", "n")
+        self.home.ok("stop", "-t", "0", "n")
+        wait = self.home.popen("wait", "--condition", "next-exit", "n")
+        time.sleep(0.5)
+        self.home.ok("start", "n")
+        out, _ = wait.communicate(timeout=60)
+        self.assertEqual(out, b"9\n")
+        self.home.ok("rm", "n")
+
+
 class Pause(BoxTest):
     COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done"
 
@@ -317,6 +355,38 @@ class Pause(BoxTest):
         self.home.ok("pause", box)
         self.home.ok("rm", "-f", box)
         self.assertEqual(self.home.ok("ps", "-a", "-q").text, "")
+
+    def test_a_signal_that_ends_it_lets_it_go_on(self):
+        box = self.home.run_detached("--restart", "always", "box", "sleep", "1000")
+        self.home.ok("pause", box)
+        self.home.ok("kill", "-s", "HUP", box)  # like any other process that stands still
+        self.assertEqual(self.home.status(box), "paused")
+        self.home.ok("unpause", box)
+        wait_for("the restart", lambda: self.home.inspect(box)["RestartCount"] == 1)
+        self.home.wait_status(box, "running")
+        self.home.ok("pause", box)
+        self.home.ok("kill", "-s", "TERM", box)
+        self.home.wait_status(box, "exited")
+        self.assertEqual(self.home.inspect(box)["State"]["ExitCode"], 143)
+        self.home.ok("rm", box)
+
+    def test_it_ends_while_it_is_paused(self):
+        """What it wrote last, and its end, wait behind a client that does not read."""
+        script = "while ! test -e /go; do sleep 0.1; done; head -c %d /dev/zero; exit 7" % (1500 << 10)
+        box = self.home.run_detached("box", "sh", "-c", script)
+        client = self.home.popen("attach", "--no-stdin", box)
+        time.sleep(1)
+        self.home.ok("exec", box, "touch", "/go")
+        time.sleep(3)
+        self.home.ok("pause", box)
+        out, _ = client.communicate(timeout=60)
+        self.assertEqual(len(out), 1500 << 10)
+        start = time.monotonic()
+        self.home.wait_status(box, "exited")
+        self.assertLess(time.monotonic() - start, 15)
+        state = self.home.inspect(box)["State"]
+        self.assertEqual((state["ExitCode"], state["Error"]), (7, ""))
+        self.home.ok("rm", box)
 
     def test_refusals(self):
         box = self.counting("--name", "r")

@@ -52,7 +52,7 @@ def describe(err):
     here = [f for f in told.stack if f.filename.startswith(str(HERE))]
     lines = ["%s:%d in %s: %s" % (os.path.basename(f.filename), f.lineno, f.name, f.line) for f in here]
     name = "" if kind is AssertionError else kind.__name__ + ": "
-    return "\n".join(lines + ["%s%s" % (name, value)]) + "\n"
+    return "\n".join(lines + ["%s%s" % (name, value), *getattr(value, "__notes__", ())]) + "\n"
 
 
 class Reporter(unittest.TestResult):
@@ -80,7 +80,7 @@ class Reporter(unittest.TestResult):
         home = getattr(test, "home", None)
         if self.outcome == "failed" and home:
             told = "\n".join(home.transcript[-6:])
-            self.text += "\n=== the last commands\n%s\n%s" % (told, "\n".join(home.console_logs()))
+            self.text += "\n=== the last commands\n%s\n%s" % (told, "\n".join(home.box_logs()))
         self.send(id=test.id(), result=self.outcome, seconds=time.monotonic() - self.started, text=self.text)
         self.outcome = None
 

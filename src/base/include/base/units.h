@@ -11,6 +11,12 @@ int parse_u64(const char *s, uint64_t max, uint64_t *ret);
 int parse_size(const char *s, uint64_t *ret_bytes);
 /* "10s", "1m30s", "500ms", "2h"; a bare number is seconds. */
 int parse_duration_ns(const char *s, uint64_t *ret_ns);
+/*
+ * A moment as Docker takes it, in nanoseconds since the epoch: RFC 3339 ("2024-05-01T12:30:00.5Z", "+02:00"), the same cut
+ * off behind the date, the hour, the minute or the second, in local time where no zone is given; seconds since the epoch
+ * with a fraction ("1714566600.25"); or a duration, which is that long before now_ns.
+ */
+int parse_time_ns(const char *s, int64_t now_ns, int64_t *ret_ns);
 /* "SIGTERM", "TERM", "15" in any case, SIGRTMIN+n included. */
 int parse_signal(const char *s, int *ret);
 

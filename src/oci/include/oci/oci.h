@@ -34,6 +34,13 @@ struct oci_progress {
 	void *data;
 };
 
+/* Docker's Healthcheck, which OCI images may carry too. test: {"NONE"}, {"CMD", argv…}, {"CMD-SHELL", line}; empty: none. */
+struct oci_health_check {
+	struct strv test;
+	uint64_t interval_ns, timeout_ns, start_period_ns, start_interval_ns; /* 0: not said */
+	uint32_t retries;
+};
+
 struct oci_image {
 	char *name;	/* normalised "docker.io/library/alpine:3.20", or NULL when untagged */
 	char *id;	/* config digest, "sha256:…" */
@@ -45,6 +52,7 @@ struct oci_image {
 	/* execution parameters (image-spec config) */
 	struct strv env, entrypoint, cmd, labels, volumes, exposed_ports; /* labels as "k=v" */
 	char *workdir, *user, *stop_signal;				  /* NULL when absent */
+	struct oci_health_check health;
 };
 void oci_image_free(struct oci_image *i);
 DEFINE_CLEANUP(struct oci_image *, oci_image_free)
@@ -95,6 +103,16 @@ int oci_ref_drop(struct state *st, const char *holder, struct err *e);
  */
 int oci_image_remove(struct oci_store *s, const char *ref, bool force,
 	void (*on_removed)(void *data, const char *key, const char *value), void *data, struct err *e);
+
+/* What an image takes on disk: allocated blocks of its blobs and its disk. */
+struct oci_usage {
+	uint64_t bytes;
+	uint64_t shared_bytes; /* of these, what other images need too */
+	uint64_t holders;      /* boxes that need it */
+};
+/* Fills ret[0..n) for list[0..n). *ret_free: what would go if all images went that no holder needs. 0 or -errno. */
+int oci_image_usage(struct oci_store *s, struct oci_image *const *list, size_t n, struct oci_usage *ret,
+	uint64_t *ret_free, struct err *e);
 
 /*
  * Deletes content that no image needs, and left-overs of interrupted work. Skips if the store is busy. An

@@ -22,6 +22,8 @@ struct state {
 /* Opens A3S_HOME [~/.a3s], made with mode 0700 when missing, and the database in it, migrated to this version. */
 int state_open(struct state **ret, struct err *e);
 void state_close(struct state *s);
+/* Where that is, malloc'd; it may not be there. 0 or -errno. */
+int state_home_path(char **ret, struct err *e);
 DEFINE_CLEANUP(struct state *, state_close)
 
 /*

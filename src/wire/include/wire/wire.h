@@ -37,14 +37,24 @@
  *     guest > STARTED | FAIL (status 125, 126 or 127)
  *     guest > STDIN_CREDIT  u32: the host may send that many more bytes of STDIN
  *     host  > STDIN         within the credit; so that SIGNAL and RESIZE never queue behind unread input
- *     host  > STDIN_EOF     | RESIZE rows, columns | SIGNAL u32
+ *     host  > STDIN_EOF     | RESIZE rows, columns | SIGNAL u32 (WIRE_SIGNAL_GROUP added: to the process and its children)
+ *     host  > DETACH        the host is about to close on purpose: the process keeps its terminal
  *     guest > STDOUT, STDERR
- *     guest > EXIT          u32 status (0-255, 128+N for signal N), after the last output byte; then closes
+ *     guest > EXIT          u32 status (0-255, 128+N for signal N; WIRE_EXIT_OOM added when the kernel killed it for
+ *                           want of memory), after the last output byte; then closes
  *
  * SIGNAL has the effect that it would have on an ordinary process, although the workload is init of its namespace: one
  * that it neither handles, blocks nor ignores ends it (guest/signals.h).
  *
- * If the host closes first, the process loses its input (and its terminal: SIGHUP) and runs on. Output is
+ * QUERY (the same port: a connection whose first frame is one of these is none of a process; any number, answered in turn)
+ *
+ *     host  > UPDATE        struct wire_limits: all of the box's limits, in place of those it has
+ *     host  > GET_STATS     | GET_TASKS
+ *     guest > DONE          to UPDATE                                                       | FAIL, text says why
+ *     guest > STATS         struct wire_stats
+ *     guest > TASKS         struct wire_task of each process of the box, at most WIRE_TASKS_MAX
+ *
+ * If the host closes first, the process loses its input (and, without DETACH, its terminal: SIGHUP) and runs on. Output is
  * flow-controlled by the stream: a host that does not read makes the process wait.
  */
 #ifndef WIRE_WIRE_H
@@ -55,16 +65,24 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/strv.h"
 
 #define WIRE_VERSION	  1
 #define WIRE_PORT_CONTROL 4088
 #define WIRE_PORT_SESSION 4089
 
-#define WIRE_HEADER_SIZE  5
-#define WIRE_DATA_MAX	  65536	  /* bytes in one STDIN, STDOUT or STDERR frame */
-#define WIRE_MESSAGE_MAX  4194304 /* bytes in one message: argv and environment may be 2 MiB each in Linux */
-#define WIRE_STDIN_WINDOW 262144  /* bytes of STDIN outstanding at most */
-#define WIRE_LIST_MAX	  65536	  /* entries of one repeated field */
+#define WIRE_HEADER_SIZE   5
+#define WIRE_DATA_MAX	   65536   /* bytes in one STDIN, STDOUT or STDERR frame */
+#define WIRE_MESSAGE_MAX   4194304 /* bytes in one message: argv and environment may be 2 MiB each in Linux */
+#define WIRE_STDIN_WINDOW  262144  /* bytes of STDIN outstanding at most */
+#define WIRE_LIST_MAX	   65536   /* entries of one repeated field */
+#define WIRE_TASKS_MAX	   4096	   /* processes that a TASKS lists; further ones are left out */
+#define WIRE_TASK_ARGS_MAX 512	   /* bytes of a process's command line in it */
+#define WIRE_SECCOMP_MAX   32768   /* bytes of a seccomp filter: BPF_MAXINSNS instructions */
+#define WIRE_RLIMITS_MAX   16
+#define WIRE_EXIT_OOM	   0x10000u
+#define WIRE_SIGNAL_GROUP \
+	0x100u /* to the process group; what is left of it when the process ends is killed */
 
 enum wire_type {
 	WIRE_HELLO = 0x01,
@@ -86,6 +104,14 @@ enum wire_type {
 	WIRE_STDERR = 0x26,
 	WIRE_RESIZE = 0x27, /* u16 BE rows, u16 BE columns */
 	WIRE_EXIT = 0x28,
+	WIRE_DETACH = 0x29,
+
+	WIRE_UPDATE = 0x30,
+	WIRE_DONE = 0x31,
+	WIRE_GET_STATS = 0x32,
+	WIRE_STATS = 0x33,
+	WIRE_GET_TASKS = 0x34,
+	WIRE_TASKS = 0x35,
 
 	/* Client to supervisor only; never valid on a guest connection. See box/ctl.h. */
 	WIRE_CTL_REQUEST = 0x40,
@@ -95,18 +121,11 @@ enum wire_type {
 /* Largest payload of a type in bytes; -1 for an unknown type. */
 int64_t wire_max_payload(uint8_t type);
 
-/* A list of strings, owned, with a NULL behind the last so that v can serve as argv. */
-struct strv {
-	char **v;
-	size_t n;
+/* A resource limit, as of prlimit(2); RLIM_INFINITY is UINT64_MAX on both sides. */
+struct wire_rlimit {
+	uint32_t resource; /* RLIMIT_* of Linux on x86 and arm */
+	uint64_t soft, hard;
 };
-int strv_push(struct strv *s, const char *str); /* 0 or -ENOMEM */
-int strv_copy(struct strv *dst, const struct strv *src);
-void strv_done(struct strv *s);
-/* Sets NAME=value in an environment list, replacing an earlier NAME. kv holds "NAME=value". 0 or -ENOMEM. */
-int strv_setenv(struct strv *s, const char *kv);
-/* Value of NAME in an environment list, or NULL. */
-const char *strv_getenv(const struct strv *s, const char *name);
 
 /* A process to start in the guest. Strings may be NULL (absent). */
 struct wire_process {
@@ -119,8 +138,59 @@ struct wire_process {
 	char *user;	     /* "", name or UID, optionally ":group or GID" */
 	struct strv groups;  /* supplementary groups beside those of /etc/group: names or GIDs */
 	uint16_t rows, cols; /* initial terminal size, 0 if unknown */
+
+	uint64_t caps; /* bounding set, a bit per capability; what root gets by execve */
+	bool no_new_privileges;
+	bool init;	   /* main only: a small init runs it, reaps orphans and passes signals on */
+	int oom_score_adj; /* -1000 to 1000 */
+	struct wire_rlimit rlimits[WIRE_RLIMITS_MAX];
+	size_t n_rlimits;
+	uint8_t *seccomp;   /* struct sock_filter[], for the guest's architecture; NULL: no filter */
+	size_t seccomp_len; /* bytes */
 };
 void wire_process_done(struct wire_process *p);
+
+/* Limits of the box's cgroup in the guest. 0 means none, but where said otherwise. */
+struct wire_limits {
+	uint64_t cpu_shares;		      /* Docker's: 2 to 262144, 1024 is usual */
+	uint64_t cpu_quota_us, cpu_period_us; /* CPU time per period; period 0: 100000 */
+	char *cpuset;			      /* list of CPUs, "0-2,4"; NULL: all */
+	uint64_t mem_max, mem_reservation;    /* bytes */
+	uint64_t swap_max;		      /* bytes of swap beside memory; UINT64_MAX: none set */
+	uint64_t pids_max;
+};
+void wire_limits_done(struct wire_limits *l);
+int wire_limits_copy(struct wire_limits *dst, const struct wire_limits *src); /* 0 or -ENOMEM */
+
+/* What the box has used since it started, and uses now. Times in ns, sizes in bytes. */
+struct wire_stats {
+	uint64_t uptime_ns; /* of the guest */
+	uint64_t cpu_usage_ns, cpu_user_ns, cpu_system_ns, cpu_throttled_ns;
+	uint64_t cpus; /* online */
+	uint64_t mem_usage,
+		mem_cache;  /* cache: the part of usage that is file pages not used of late (inactive_file) */
+	uint64_t mem_limit; /* the box's, else the guest's memory */
+	uint64_t blk_read, blk_written, net_received, net_sent;
+	uint64_t pids, pids_limit;
+	uint64_t oom_kills;
+};
+
+/* One process of the box, numbers as the box sees them. */
+struct wire_task {
+	uint32_t pid, ppid, uid, gid, threads;
+	int32_t nice;
+	char state;		   /* as in /proc/PID/stat */
+	uint64_t start_ns;	   /* since the guest's boot */
+	uint64_t cpu_ns, vsz, rss; /* bytes */
+	char *tty;		   /* "pts/0", NULL: none */
+	char *name;		   /* /proc/PID/comm */
+	char *args; /* command line, arguments joined by spaces, cut to WIRE_TASK_ARGS_MAX; "" for none */
+};
+struct wire_tasks {
+	struct wire_task *v;
+	size_t n;
+};
+void wire_tasks_done(struct wire_tasks *t);
 
 /* What the guest needs before the first process. */
 struct wire_config {
@@ -130,6 +200,15 @@ struct wire_config {
 	int64_t real_ns;     /* wall-clock time for a guest without a clock, 0: do not set */
 	uint8_t entropy[32]; /* credited to the guest's random pool */
 	bool read_only;	     /* root file system without the writable layer */
+
+	struct wire_limits limits;
+	uint64_t shm_bytes;  /* size of /dev/shm, 0: 64 MiB */
+	struct strv tmpfs;   /* "/path" or "/path:mount options", as in Docker's --tmpfs */
+	struct strv sysctls; /* "net.ipv4.ip_forward=1" */
+	struct strv devices; /* "/dev/x:/dev/y:rwm": of the guest, to be seen in the box */
+	bool privileged;     /* all devices, and writable /sys, /proc/sys and cgroup */
+	bool unmasked;	     /* no path of /proc and /sys is hidden or read-only (privileged implies it) */
+	bool user_namespace; /* root in the box is nobody outside it */
 };
 void wire_config_done(struct wire_config *c);
 
@@ -147,6 +226,9 @@ int wire_put_fail(struct buf *out, uint32_t status, const char *text);
 int wire_put_hello(struct buf *out, const struct wire_hello *h);
 int wire_put_config(struct buf *out, const struct wire_config *c);
 int wire_put_process(struct buf *out, const struct wire_process *p); /* START */
+int wire_put_limits(struct buf *out, const struct wire_limits *l);   /* UPDATE */
+int wire_put_stats(struct buf *out, const struct wire_stats *s);
+int wire_put_tasks(struct buf *out, const struct wire_tasks *t);
 
 /* ---- reading ---- */
 struct wire_frame {
@@ -173,6 +255,9 @@ int wire_get_fail(const struct wire_frame *f, uint32_t *status, char **text); /*
 int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret);
 int wire_get_config(const struct wire_frame *f, struct wire_config *ret);
 int wire_get_process(const struct wire_frame *f, struct wire_process *ret);
+int wire_get_limits(const struct wire_frame *f, struct wire_limits *ret);
+int wire_get_stats(const struct wire_frame *f, struct wire_stats *ret);
+int wire_get_tasks(const struct wire_frame *f, struct wire_tasks *ret);
 
 /* ---- messages of other rooms in the same field format ---- */
 int wire_field_u64(struct buf *msg, uint8_t tag, uint64_t value);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The audit log: A3S_HOME/audit/audit.log, one line of JSON for each command that changed something or was to, but
+ * for those that a signal ended half-way. This is where lines are kept; what is in them is the command line's business
+ * (src/cli/audit.c).
+ *
+ *     audit/lock                   held while a line is added, or files are opened for reading
+ *     audit/audit.log              the newest; lines are added with O_APPEND, never changed
+ *     audit/audit.log.1 … .4       older, renamed once the one before would grow beyond AUDIT_FILE_MAX
+ *
+ * A process may be killed while it writes: a line that is not complete is left as it is, and the next begins on a line of
+ * its own. Lines are not synced to disk one by one: a host that loses power may lose the last of them.
+ */
+#ifndef STATE_AUDIT_H
+#define STATE_AUDIT_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+
+#define AUDIT_FILES    5
+#define AUDIT_FILE_MAX (10 << 20) /* bytes */
+#define AUDIT_LINE_MAX (64 << 10) /* bytes; longer ones are refused, and passed over when read */
+
+/* Adds line (without a line feed in it) below home_fd. Waits at most some seconds for others. 0 or -errno. */
+int audit_append(int home_fd, const char *line, struct err *e);
+
+/*
+ * Calls fn for every line, newest first, until it returns non-zero, which is then returned; else 0 or -errno. line is
+ * terminated by a NUL and holds whatever is in the file.
+ */
+int audit_read(int home_fd, int (*fn)(const char *line, void *data), void *data, struct err *e);
+
+#endif

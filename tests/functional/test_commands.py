@@ -1,0 +1,217 @@
+"""Conformance: each command's exit status, standard output and standard error, compared with what Docker documents.
+
+A case is a line of a table: the arguments, the status, a pattern for all of standard output and one for all of standard error
+(both empty unless said), and, where it is not what Docker does, why. Cases of a group share their boxes and run in order.
+"""
+
+import collections
+import re
+
+from a3s import BoxTest, core
+
+ID = r"[0-9a-f]{64}\n"
+Case = collections.namedtuple("Case", "args status out err deviation input")
+
+
+def case(args, status=0, out="", err="", deviation=None, input=None):
+    return Case(args if isinstance(args, (list, tuple)) else args.split(), status, out, err, deviation, input)
+
+
+def refused(args, what, status=1, deviation=None):
+    """One line on standard error that begins with program and command and says `what`; nothing on standard output."""
+    name = args.split()[0] if isinstance(args, str) else args[0]
+    return case(args, status, "", r"a3s-box: %s: [^\n]*(?:%s)[^\n]*\n" % (re.escape(name), what), deviation)
+
+
+ONE_LINE = "Docker adds its usage, or \"See 'docker X --help'\": here the line itself says what is allowed"
+STATUS_125 = "Docker says 1: here 125 is all that went wrong before the workload started (exec, shell, run, create)"
+TABLE = "headings name what is listed here"
+
+# No box runs in this group: it is quick.
+AT_REST = (
+    # The box `made` was created; `over` ended with status 3.
+
+    # -- bad use: nothing changes, one line that names the flag or what is missing
+    *(refused(c, "needed", 125 if c in ("run", "create", "exec", "shell", "exec made") else 1, ONE_LINE)
+      for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "rename made",
+                "rename made a b", "wait", "exec", "exec made", "shell", "attach", "attach made over", "logs",
+                "logs made over", "inspect")),
+    *(refused(c + " --nosuch made x", "--nosuch", 125 if c in ("run", "create", "exec", "shell") else 1, ONE_LINE)
+      for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "wait", "exec",
+                "shell", "attach", "logs", "ps", "inspect", "prune", "events", "port", "stats", "top", "container-update")),
+    refused("nosuch", "unknown command", 125, "Docker says 1; " + STATUS_125)._replace(
+        err=r"a3s-box: unknown command: nosuch[^\n]*\n"),
+    refused("stop -t soon made", "--time soon: expected seconds"),
+    refused("stop -s NOSUCH made", "--signal NOSUCH: expected a signal"),
+    refused("restart -t 1x made", "--time 1x: expected seconds"),
+    refused("kill -s SIGNOSUCH made", "--signal SIGNOSUCH: expected a signal"),
+    refused("kill -s 0 made", "--signal 0: expected a signal"),
+    refused("kill -s 65 made", "--signal 65: expected a signal"),
+    refused("kill -s RTMIN+31 made", "expected a signal"),
+    refused("wait --condition never made", "--condition never: expected not-running, next-exit or removed"),
+    refused("exec -w relative made true", "--workdir .*absolute", 125, STATUS_125),
+    refused("exec --detach-keys ctrl-1 made true", "--detach-keys .*ctrl-X", 125, STATUS_125),
+    refused("attach --detach-keys abc made", "--detach-keys .*ctrl-X"),
+    refused("exec --timeout never made true", "--timeout never: expected a duration", 125,
+            "Docker's exec has no --timeout"),
+    refused("exec -it made true", "-t needs a terminal", 125, STATUS_125),
+    refused("prune --filter nosuch=1", "--filter nosuch=1: expected until="),
+    refused("prune --filter until=soon", "--filter until=soon: expected a duration"),
+    refused("prune made", "no arguments"),
+    refused("logs --tail many made", "--tail many: expected a number"),
+    refused("logs --since never made", "--since never: expected"),
+    refused("ps --filter nosuch=1", "nosuch"),
+
+    # -- a box that is not there: named, status 1; others of the same call are served
+    *(refused(c, "no such box: nosuch|nosuch", 125 if c.startswith(("exec", "shell")) else 1,
+              STATUS_125 if c.startswith(("exec", "shell")) else None)
+      for c in ("start nosuch", "stop nosuch", "restart nosuch", "kill nosuch", "rm nosuch", "pause nosuch", "unpause nosuch",
+                "rename nosuch new", "wait nosuch", "exec nosuch true", "shell nosuch", "attach nosuch", "logs nosuch")),
+    case("rm -f nosuch", 0, "", r"a3s-box: rm: [^\n]*nosuch[^\n]*\n"),
+    case("stop nosuch made over", 1, "made\nover\n", r"a3s-box: stop: [^\n]*nosuch[^\n]*\n"),
+    case("wait over nosuch over", 1, "3\n3\n", r"a3s-box: wait: [^\n]*nosuch[^\n]*\n",
+         "Docker ends at the first error"),
+
+    # -- what needs a running box, on ones that do not run
+    case("stop made over", 0, "made\nover\n"),
+    case("stop over over", 0, "over\nover\n"),
+    refused("kill over", "over is not running"),
+    refused("pause made", "made is not running"),
+    refused("unpause over", "over is not running"),
+    refused("attach over", r"over is not running \(start it"),
+    refused("exec over true", r"over is not running \(start it", 125, STATUS_125),
+    refused("shell made", r"made is not running \(start it", 125, STATUS_125),
+    case("wait over", 0, "3\n"),
+    case("logs over", 0, "o\n", "e\n"),
+    case("logs --tail 0 over"),
+    case("logs made"),
+
+    # -- names
+    refused("rename made over", "over.*already|already.*over|in use"),
+    refused("rename made -- -x", "name"),
+    refused(["rename", "made", "a b"], "name"),
+    refused(["rename", "made", ""], "name"),
+    case("rename made maid"),
+    refused("rename nosuch made", "nosuch"),
+    case("rename maid made"),
+    refused("rename made made", "made"),
+
+    # -- listings
+    case("ps", 0, r"BOX ID +IMAGE +COMMAND +CREATED +STATUS +PORTS +NAMES *\n", "", TABLE),
+    case("ps -aq --no-trunc", 0, r"(%s){2}" % ID),
+    case(["ps", "-a", "--filter", "name=over", "--format", "{{.Names}}: {{.Status}}"], 0, r"over: Exited \(3\) [^\n]* ago\n"),
+    case(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "over", "made"], 0, "exited 3\ncreated 0\n"),
+    case("inspect nosuch", 1, r"\[\]\n", r"a3s-box: inspect: [^\n]*nosuch[^\n]*\n"),
+
+    # -- create, rm, prune
+    refused("create --name over box", "over", 125, STATUS_125),
+    case("create --name spare box", 0, ID),
+    case("rm spare nosuch", 1, "spare\n", r"a3s-box: rm: [^\n]*nosuch[^\n]*\n"),
+    case("create --name spare -l keep box", 0, ID),
+    case("create --name spare2 -l x=1 box", 0, ID),
+    case("rm -v spare2 spare2", 0, "spare2\nspare2\n", "", "Docker fails for the second: it is gone, as was asked for"),
+    case("prune", 0, r"WARNING! This will remove all stopped boxes\.\n.*\[y/N\] Total reclaimed space: 0B\n", input=b"n\n"),
+    case("prune", 1, r"WARNING! [^\n]*\n.*\[y/N\] \n", r"a3s-box: prune: nobody confirmed it \([^\n]*-f[^\n]*\)\n",
+         "Docker takes the end of input as no, and is silent"),
+    case("prune -f --filter until=1h", 0, "Total reclaimed space: 0B\n"),
+    case("prune -f --filter label=nosuch", 0, "Total reclaimed space: 0B\n"),
+    case("prune -f --filter label=keep --filter label!=x", 0,
+         r"Deleted Boxes:\n%s\nTotal reclaimed space: [^\n]*B( \(\d+ bytes\))?\n" % ID, "",
+         "Docker prints no exact number of bytes; its heading is Deleted Containers"),
+)
+
+# Until the shell in `up` has set its last trap: that of signal 37.
+READY = case(["exec", "up", "sh", "-c", "until grep -q 'SigCgt:.*[13579bdf].........$' /proc/1/status; do sleep 0.1; done"])
+
+RUNNING = (
+    # The box `up` runs: a shell with traps. `over` ended with status 3.
+    READY,
+    case("start up", 0, "up\n"),
+    refused("rm up", r"up is running \(stop it first, or use rm -f\)"),
+    case("exec up sh -c".split() + ["echo o; echo e >&2; exit 9"], 9, "o\n", "e\n"),
+    refused("exec up no-such-command", "no-such-command", 127),
+    refused("exec up /etc/plain", "/etc/plain", 126),
+    case("exec -d up sleep 100000"),
+    case("exec up sh -c".split() + ["kill -TERM $$"], 143),
+    case("kill -s USR1 up up", 0, "up\nup\n"),
+    case("kill -s SIGRTMIN+3 up", 0, "up\n"),
+    case("kill --signal=37 up", 0, "up\n"),
+    case("kill -s winch up", 0, "up\n"),
+    case("kill -s HUP up over", 1, "up\n", r"a3s-box: kill: box over is not running[^\n]*\n"),
+    case("pause up nosuch", 1, "up\n", r"a3s-box: pause: [^\n]*nosuch[^\n]*\n"),
+    refused("pause up", "up.*paused"),
+    refused("exec up true", r"up is paused \([^\n]*unpause", 125, STATUS_125),
+    refused("attach up", r"up is paused \([^\n]*unpause"),
+    case(["ps", "--format", "{{.Names}} {{.Status}}"], 0, r"up Up [^\n]* \(Paused\)\n"),
+    case("unpause up", 0, "up\n"),
+    refused("unpause up", "up.*not paused"),
+    case("rename up high"),
+    case("rename high up"),
+    case("restart -t 5 up", 0, "up\n"),
+    case(["inspect", "-f", "{{.State.Running}} {{.RestartCount}}", "up"], 0, "true 0\n"),
+    READY,
+    case("stop -t 20 -s INT up", 0, "up\n"),
+    case("wait up", 0, "4\n"),
+    case("restart up", 0, "up\n"),
+    case("kill up", 0, "up\n"),
+    case("wait --condition not-running up over", 0, "137\n3\n"),
+    case("start -a over", 3, "o\n", "e\n"),
+    case("rm -f up over", 0, "up\nover\n"),
+)
+
+RUN = (
+    case(["run", "--rm", "box", "sh", "-c", "echo o; echo e >&2; exit 7"], 7, "o\n", "e\n"),
+    refused("run --rm box no-such-command", "no-such-command", 127),
+    refused("run --rm box /etc/plain", "/etc/plain", 126),
+    refused("run --rm no-such-image:1 true", "no-such-image", 125),
+    refused("run --rm --memory much box", "--memory", 125),
+    refused("run --rm --name -x box", "--name|name", 125),
+    refused("run --rm --detach-keys abc box", "--detach-keys", 125),
+    refused("run --rm -it box", "-t needs a terminal", 125, STATUS_125),
+)
+
+
+class Conformance(BoxTest):
+    def check(self, table):
+        for c in table:
+            with self.subTest(" ".join(c.args)):
+                result = self.home.run(*c.args, input=c.input)
+                self.assertEqual(result.rc, c.status, result)
+                for name, pattern, data in (("output", c.out, result.out), ("error", c.err, result.err)):
+                    if not re.fullmatch(pattern, data.decode(errors="replace")):
+                        self.fail("standard %s is not %r:\n%s" % (name, pattern, result))
+
+    @core
+    def test_at_rest(self):
+        self.home.ok("create", "--name", "made", "box", "true")
+        self.home.run("run", "--name", "over", "box", "sh", "-c", "echo o; echo e >&2; exit 3")
+        self.check(AT_REST)
+        self.home.ok("rm", "made", "over")
+
+    @core
+    def test_running(self):
+        script = "trap 'exit 4' INT; trap : USR1 HUP; trap : 37; while :; do sleep 0.1; done"
+        self.home.run("run", "--name", "over", "box", "sh", "-c", "echo o; echo e >&2; exit 3")
+        self.home.run_detached("--name", "up", "box", "sh", "-c", script)
+        self.check(RUNNING)
+
+    def test_run(self):
+        self.check(RUN)
+
+    def test_every_deviation_has_its_reason(self):
+        for c in AT_REST + RUNNING + RUN:
+            self.assertTrue(c.deviation is None or len(c.deviation) > 10, c)
+
+
+class Prune(BoxTest):
+    def test_what_is_reclaimed_is_what_was_there(self):
+        self.home.ok("run", "--name", "full", "box", "sh", "-c", "head -c 3000000 /dev/urandom > /file")
+        box = self.home.inspect("full")["Id"]
+        folder = self.home.path / "boxes" / box
+        paths = [folder, *folder.rglob("*")]
+        there = sum(p.lstat().st_blocks * 512 for p in paths)
+        self.assertGreater(there, 3000000)
+        result = self.home.ok("prune", "-f")
+        self.assertIn(box + "\n", result.text)
+        self.assertIn("(%d bytes)\n" % there, result.text)
+        self.assertFalse(folder.exists())
