@@ -137,13 +137,12 @@ uint64_t cgroup_guest_pids(int proc)
 	return total > 2 * PIDS_RESERVE ? total - PIDS_RESERVE : total / 2;
 }
 
-/* Instead of a library for the only thing that would be asked of it: v from 1 on, to 14 digits. */
-static double log_2(double v)
+/* Instead of a library for the only thing that would be asked of it: n from 1 on, to 14 digits. */
+static double log_2(uint64_t n)
 {
-	double ret = 0, bit = 1;
+	unsigned int whole = 63 - (unsigned int)__builtin_clzll(n);
+	double v = (double)n / (double)(UINT64_C(1) << whole), ret = whole, bit = 1;
 
-	for (; v >= 2; v /= 2)
-		ret++;
 	for (int i = 0; i < 50; i++) {
 		bit /= 2;
 		v *= v;
@@ -177,7 +176,7 @@ unsigned int cgroup_cpu_weight(uint64_t shares)
 		return 1;
 	if (shares >= CPU_SHARES_MAX)
 		return 10000;
-	l = log_2((double)shares);
+	l = log_2(shares);
 	weight = exp_10((l * l + 125 * l) / 612.0 - 7.0 / 34.0);
 	ret = (unsigned int)weight;
 	/* Rounded up. 1024 shares are 100 exactly, and no other number is nearer to a whole one than a millionth. */
