@@ -142,7 +142,7 @@ static void test_writers(void **state)
 		pid_t pid = fork();
 		assert_true(pid >= 0);
 		if (pid == 0) {
-			char line[16];
+			char line[32];
 			for (int k = 0; k < EACH; k++) {
 				snprintf(line, sizeof(line), "w%d %d", i, k);
 				if (audit_append(home, line, NULL) < 0)

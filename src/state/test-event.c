@@ -132,7 +132,7 @@ enum { WRITERS = 4, EACH = 150 };
 static void write_some(int who)
 {
 	struct state *own = NULL;
-	char actor[8], action[8];
+	char actor[16], action[16];
 
 	if (state_open(&own, NULL) < 0)
 		_exit(1);
