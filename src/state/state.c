@@ -13,7 +13,7 @@
 #include "base/io.h"
 
 /* Another program version may have written this file: refuse what is newer than we understand. */
-enum { SCHEMA_VERSION = 1, BUSY_TIMEOUT_MS = 10000 };
+enum { SCHEMA_VERSION = 1, BUSY_TIMEOUT_MS = 60000 };
 /* SQLite's unix VFS takes paths of 512 bytes, the names of the log and of journals included. */
 enum { DB_FOLDER_MAX = 480 };
 

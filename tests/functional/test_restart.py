@@ -132,7 +132,7 @@ class BusyDatabase(RestartTest):
         box = self.home.run_detached("box", "sh", "-c", "sleep 2; exit 5")
         with contextlib.closing(sqlite3.connect(self.home.path / "state.db", isolation_level=None)) as db:
             db.execute("BEGIN IMMEDIATE")
-            time.sleep(16)  # longer than the supervisor waits for one attempt
+            time.sleep(16)
             db.execute("ROLLBACK")
         self.home.wait_status(box, "exited")
         state = self.home.inspect(box)["State"]

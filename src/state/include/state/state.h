@@ -27,9 +27,9 @@ int state_home_path(char **ret, struct err *e);
 DEFINE_CLEANUP(struct state *, state_close)
 
 /*
- * A write transaction (BEGIN IMMEDIATE, waits up to 10 s for another writer). state_end commits when r >= 0, else
- * rolls back, and returns r or why the commit failed. They nest: only the outermost pair acts, on the result that
- * reaches it.
+ * A write transaction (BEGIN IMMEDIATE). It waits for other writers up to a minute: dozens of boxes may start at once on
+ * a loaded host. state_end commits when r >= 0, else rolls back, and returns r or why the commit failed. They nest: only
+ * the outermost pair acts, on the result that reaches it.
  */
 int state_begin(struct state *s, struct err *e);
 int state_end(struct state *s, int r, struct err *e);
