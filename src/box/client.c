@@ -62,28 +62,17 @@ static int wait_readable(int fd, uint64_t deadline_ns)
 
 int box_connect_guest(struct state *st, const struct box *b, uint32_t port, struct err *e)
 {
-	char line[32];
-	size_t len = 0;
+	struct handshake h;
 	CLEANUP_CLOSE int fd = box_dial_guest(st, b, e);
 	if (fd < 0)
 		return fd;
-	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port);
-	int r = send(fd, line, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -EPIPE;
+	int r = handshake_ask(&h, fd, port);
 	uint64_t deadline = time_mono_ns() + HANDSHAKE_LIMIT_MS * 1000000ull;
-	/* Byte by byte: what follows the line belongs to the session. */
-	while (r == 0 && (len == 0 || line[len - 1] != '\n')) {
+	while (r == 0) {
 		r = wait_readable(fd, deadline);
-		if (r < 0)
-			break;
-		ssize_t got = len == sizeof(line) - 1 ? 0 : read(fd, line + len, 1);
-		if (got <= 0)
-			r = got < 0 ? -errno : -ECONNREFUSED;
-		else
-			len++;
+		if (r == 0)
+			r = handshake_read(&h, fd);
 	}
-	line[len] = '\0';
-	if (r == 0 && strncmp(line, "OK ", 3) != 0)
-		r = -EPROTO;
 	if (r < 0)
 		return err_sys(e, r, "box %s does not answer", b->name);
 	return TAKE_FD(fd);

@@ -207,8 +207,8 @@ int box_set_lost(struct state *st, const char *id, struct err *e)
 	int r = begin(st, id, &b, e);
 	if (r < 0)
 		return r;
-	/* What ended for want of its owner has failed. A policy that it gets later does not change that. */
-	if (!b->stopped_by_user && !b->config.auto_remove && box_restart_wanted(&b->config.restart, 137, 0))
+	/* A policy that it gets later does not change it. */
+	if (box_loss_counts(b))
 		r = state_exec(st, e, "UPDATE boxes SET lost=1 WHERE id=?1", "s", id);
 	return state_end(st, r, e);
 }

@@ -15,13 +15,14 @@
 #include "base/io.h"
 #include "run.h"
 
-enum { LINE_MAX_BYTES = 32, READ_CHUNK = 65536 };
+enum { READ_CHUNK = 65536 };
 
 /* The guest itself gives up after 10 s: guest/query.h. */
 #define ANSWER_LIMIT_NS 20000000000ull
 
 struct box_query {
 	int fd;
+	struct handshake handshake;
 	bool connected; /* the device has answered */
 	struct buf in, out;
 	uint32_t used; /* bytes of the last answer, which is still in `in` */
@@ -48,8 +49,6 @@ static int send_now(int fd, const void *data, size_t len)
 int box_query_new(struct state *st, const struct box *b, struct box_query **ret, struct err *e)
 {
 	CLEANUP(box_query_freep) struct box_query *q = calloc(1, sizeof(*q));
-	char line[LINE_MAX_BYTES];
-	int n = snprintf(line, sizeof(line), "CONNECT %u\n", WIRE_PORT_SESSION);
 
 	if (!q)
 		return err_oom(e);
@@ -66,7 +65,7 @@ int box_query_new(struct state *st, const struct box *b, struct box_query **ret,
 		return q->fd;
 	int r = io_set_nonblock(q->fd, true);
 	if (r == 0)
-		r = send_now(q->fd, line, (size_t)n);
+		r = handshake_ask(&q->handshake, q->fd, WIRE_PORT_SESSION);
 	if (r < 0)
 		return err_sys(e, r, "box %s does not answer", b->name);
 	*ret = TAKE_PTR(q);
@@ -101,40 +100,27 @@ int box_query_ask(struct box_query *q, enum wire_type type, const struct wire_li
 	return r < 0 ? lost(q, r, e) : 0;
 }
 
-/* 1 when the device's line is complete and taken, 0, or -errno. */
-static int take_line(struct box_query *q)
+/* 1 when the device has answered; what was asked meanwhile is sent then. 0, or -errno. */
+static int connected(struct box_query *q)
 {
-	size_t len = MIN_OF(q->in.len, (size_t)LINE_MAX_BYTES);
-	const uint8_t *line = q->in.len ? buf_data(&q->in) : NULL,
-		      *nl = line ? memchr(line, '\n', len) : NULL;
+	int r = q->connected ? 1 : handshake_read(&q->handshake, q->fd);
 
-	if (!nl)
-		return len < LINE_MAX_BYTES ? 0 : -EPROTO;
-	if (nl - line < 3 || memcmp(line, "OK ", 3) != 0)
-		return -EPROTO;
-	buf_consume(&q->in, (size_t)(nl - line) + 1);
+	if (r <= 0 || q->connected)
+		return r;
 	q->connected = true;
-	return 1;
-}
-
-/* 1 and the frame, 0, or -errno. */
-static int take_answer(struct box_query *q, struct wire_frame *ret)
-{
-	int r = q->connected ? 1 : take_line(q);
-
-	if (r > 0)
-		r = send_questions(q);
-	if (r == 0 && q->connected)
-		r = wire_next(&q->in, ret);
-	return r;
+	r = send_questions(q);
+	return r < 0 ? r : 1;
 }
 
 int box_query_read(struct box_query *q, struct wire_frame *ret, struct err *e)
 {
 	buf_consume(&q->in, q->used);
 	q->used = 0;
+	int r = connected(q);
+	if (r <= 0)
+		return r < 0 ? lost(q, r, e) : 0;
 	for (;;) {
-		int r = take_answer(q, ret);
+		r = wire_next(&q->in, ret);
 		if (r < 0)
 			return lost(q, r, e);
 		if (r > 0) {

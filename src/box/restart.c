@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Restart policies: decisions only. The supervisor and `monitor` act on them. */
 #include "box/box.h"
+#include "run.h"
 
 static const char *const policy_names[] = {
 	[BOX_RESTART_NO] = "no",
@@ -37,10 +38,16 @@ uint64_t box_backoff_next(struct box_backoff *b, uint64_t ran_ns)
 	return b->delay_ns;
 }
 
+bool box_loss_counts(const struct box *b)
+{
+	/* What ended for want of its owner has failed. */
+	return !b->stopped_by_user && !b->config.auto_remove &&
+	       box_restart_wanted(&b->config.restart, 137, 0);
+}
+
 bool box_wants_revival(const struct box *b)
 {
-	if (!b->lost || b->stopped_by_user || (b->state != BOX_CREATED && b->state != BOX_EXITED))
+	if (!b->lost || (b->state != BOX_CREATED && b->state != BOX_EXITED))
 		return false;
-	/* What ended for want of its owner has failed. */
-	return !b->config.auto_remove && box_restart_wanted(&b->config.restart, 137, 0);
+	return box_loss_counts(b);
 }

@@ -145,6 +145,31 @@ int unix_connect_at(int dirfd, const char *name)
 	return TAKE_FD(fd);
 }
 
+int handshake_ask(struct handshake *h, int fd, uint32_t port)
+{
+	char line[sizeof(h->line)];
+	int n = snprintf(line, sizeof(line), "CONNECT %u\n", port);
+
+	h->len = 0;
+	/* A connection that is new takes so little at once, or is of no use. */
+	return send(fd, line, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n ? 0 : -EPIPE;
+}
+
+int handshake_read(struct handshake *h, int fd)
+{
+	/* Byte by byte: what follows the line belongs to the guest. */
+	while (h->len < sizeof(h->line)) {
+		ssize_t n = recv(fd, h->line + h->len, 1, MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return 0;
+		if (n <= 0)
+			return n < 0 ? -errno : -ECONNREFUSED;
+		if (h->line[h->len++] == '\n')
+			return h->len > 3 && memcmp(h->line, "OK ", 3) == 0 ? 1 : -EPROTO;
+	}
+	return -EPROTO;
+}
+
 /*
  * Formats the template through a temporary file of a fixed name, locked: of several commands at once the first does
  * the work, and what a killed one left is used again by the next.

@@ -46,11 +46,27 @@ int box_remove_run(
 /* What box_reconcile does, for one box; waits for a dying owner until the deadline (monotonic). 1: it has an owner. */
 int box_repair(struct state *st, const char *id, uint64_t deadline_ns, struct err *e);
 
+/* Whether its restart policy wants a box to run again that lost its owner. */
+bool box_loss_counts(const struct box *b);
+
 /* Makes scratch.img in the box's folder unless it is there: a sparse copy of a template formatted once. */
 int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err *e);
 
 /* Connects to the vsock device of a running box, as box_connect_guest without the handshake. fd or -errno. */
 int box_dial_guest(struct state *st, const struct box *b, struct err *e);
+
+/*
+ * The vsock device's handshake on a connection to it: "CONNECT <port>\n" is answered by "OK <port>\n", and then the stream
+ * is the guest's. Not a byte behind the line is taken.
+ */
+struct handshake {
+	char line[32];
+	size_t len;
+};
+/* Asks for a guest port, and forgets an earlier answer. 0 or -errno. */
+int handshake_ask(struct handshake *h, int fd, uint32_t port);
+/* Reads what there is of the answer, without waiting: 1 connected, 0 incomplete, -ECONNREFUSED, or another -errno. */
+int handshake_read(struct handshake *h, int fd);
 
 /* Listening and connected Unix stream sockets by folder and name, for paths of any length. fd or -errno. */
 int unix_listen_at(int dirfd, const char *name);

@@ -8,8 +8,6 @@
 #include "run.h"
 #include "supervisor.h"
 
-enum { HANDSHAKE_LINE_MAX = 32 };
-
 #define CONTROL_SOCKET RUN_VSOCK_SOCKET "_4088"
 _Static_assert(WIRE_PORT_CONTROL == 4088, "the socket's name says the port");
 
@@ -133,22 +131,26 @@ static void start_workload(struct supervisor *s, int fd)
 	wire_conn_flush(s->run.session);
 }
 
-/* The device answers "OK <port>\n"; after that the stream is the guest's. */
+int sup_guest_dial(const struct supervisor *s, struct handshake *h)
+{
+	/* Our own listener: its backlog takes us at once. */
+	CLEANUP_CLOSE int fd = unix_connect_at(s->run_fd, RUN_VSOCK_SOCKET);
+	int r = fd < 0 ? fd : io_set_nonblock(fd, true);
+
+	if (r == 0)
+		r = handshake_ask(h, fd, WIRE_PORT_SESSION);
+	return r < 0 ? r : TAKE_FD(fd);
+}
+
 static void on_handshake(void *data, int fd, uint32_t events)
 {
 	struct supervisor *s = data;
-	char line[HANDSHAKE_LINE_MAX];
+	int r = handshake_read(&s->run.handshake, fd);
 
-	/* Look before taking, so that not a byte behind the line is lost. */
-	ssize_t n = recv(fd, line, sizeof(line), MSG_PEEK | MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (r == 0)
 		return;
-	char *nl = n > 0 ? memchr(line, '\n', (size_t)n) : NULL;
-	if (n > 0 && n < (ssize_t)sizeof(line) && !nl)
-		return;
-	bool ok = nl && memcmp(line, "OK ", 3) == 0 && recv(fd, line, (size_t)(nl - line) + 1, 0) > 0;
 	loop_source_free(TAKE_PTR(s->run.handshake_io));
-	if (ok)
+	if (r > 0)
 		start_workload(s, TAKE_FD(s->run.handshake_fd));
 	else
 		sup_start_failed(s, 125, "the guest does not accept sessions");
@@ -156,19 +158,12 @@ static void on_handshake(void *data, int fd, uint32_t events)
 
 static void open_session(struct supervisor *s)
 {
-	char line[HANDSHAKE_LINE_MAX];
-	int n = snprintf(line, sizeof(line), "CONNECT %u\n", WIRE_PORT_SESSION), r;
-
 	s->run.phase = SUP_LAUNCH;
-	s->run.handshake_fd = unix_connect_at(
-		s->run_fd, RUN_VSOCK_SOCKET); /* our own listener: its backlog takes us at once */
-	r = s->run.handshake_fd;
-	if (r >= 0)
-		r = io_set_nonblock(s->run.handshake_fd, true);
-	if (r == 0)
-		r = io_write_full(s->run.handshake_fd, line, (size_t)n);
-	if (r == 0)
+	int r = sup_guest_dial(s, &s->run.handshake);
+	if (r >= 0) {
+		s->run.handshake_fd = r;
 		r = loop_add_io(s->loop, s->run.handshake_fd, EPOLLIN, on_handshake, s, &s->run.handshake_io);
+	}
 	if (r < 0)
 		sup_start_failed(s, 125, strerror(-r));
 }

@@ -22,7 +22,7 @@
 #include "run.h"
 #include "supervisor.h"
 
-enum { HEALTH_LOG = 5, HEALTH_OUTPUT_MAX = 4096, HANDSHAKE_MAX = 32 };
+enum { HEALTH_LOG = 5, HEALTH_OUTPUT_MAX = 4096 };
 
 /* What a setting of 0 means. */
 #define DEFAULT_INTERVAL_NS	  30000000000ull
@@ -53,9 +53,8 @@ struct sup_health {
 
 	/* The probe that runs. */
 	int fd; /* until the handshake is done; -1 */
-	struct loop_source *handshake;
-	char line[HANDSHAKE_MAX];
-	size_t line_len;
+	struct handshake handshake;
+	struct loop_source *handshake_io;
 	struct wire_conn *conn;
 	bool started, timed_out, cut;
 	int64_t start_ns;
@@ -154,7 +153,7 @@ static void schedule(struct sup_health *h)
 
 static void drop_probe(struct sup_health *h)
 {
-	loop_source_free(TAKE_PTR(h->handshake));
+	loop_source_free(TAKE_PTR(h->handshake_io));
 	close_fd(&h->fd);
 	wire_conn_free(TAKE_PTR(h->conn));
 	buf_done(&h->output);
@@ -345,20 +344,15 @@ static void start_process(struct sup_health *h)
 	wire_conn_flush(h->conn);
 }
 
-/* The device answers "OK <port>\n". The guest has nothing to say before START. */
 static void on_handshake(void *data, int fd, uint32_t events)
 {
 	struct sup_health *h = data;
-	ssize_t n = read(fd, h->line + h->line_len, sizeof(h->line) - h->line_len);
+	int r = handshake_read(&h->handshake, fd);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (r == 0)
 		return;
-	h->line_len += n > 0 ? (size_t)n : 0;
-	bool whole = h->line_len && h->line[h->line_len - 1] == '\n';
-	if (n > 0 && !whole && h->line_len < sizeof(h->line))
-		return;
-	loop_source_free(TAKE_PTR(h->handshake));
-	if (whole && h->line_len > 3 && memcmp(h->line, "OK ", 3) == 0)
+	loop_source_free(TAKE_PTR(h->handshake_io));
+	if (r > 0)
 		start_process(h);
 	else
 		fail_probe(h, "the guest does not accept sessions");
@@ -366,22 +360,15 @@ static void on_handshake(void *data, int fd, uint32_t events)
 
 static void start_probe(struct sup_health *h)
 {
-	char line[HANDSHAKE_MAX];
-	int n = snprintf(line, sizeof(line), "CONNECT %u\n", WIRE_PORT_SESSION);
-
 	h->started = h->timed_out = h->cut = false;
-	h->line_len = 0;
 	h->start_ns = time_real_ns();
 	h->start_mono_ns = time_mono_ns();
 	set_timer(h, h->timeout_ns);
-	h->fd = unix_connect_at(h->s->run_fd, RUN_VSOCK_SOCKET);
-	int r = h->fd;
-	if (r >= 0)
-		r = io_set_nonblock(h->fd, true);
-	if (r == 0)
-		r = io_write_full(h->fd, line, (size_t)n);
-	if (r == 0)
-		r = loop_add_io(h->s->loop, h->fd, EPOLLIN, on_handshake, h, &h->handshake);
+	int r = sup_guest_dial(h->s, &h->handshake);
+	if (r >= 0) {
+		h->fd = r;
+		r = loop_add_io(h->s->loop, h->fd, EPOLLIN, on_handshake, h, &h->handshake_io);
+	}
 	if (r < 0)
 		fail_probe(h, strerror(-r));
 }

@@ -34,6 +34,7 @@
 #include "base/loop.h"
 #include "box/box.h"
 #include "machine/machine.h"
+#include "run.h"
 #include "wire/conn.h"
 
 #define SUP_CLIENTS_MAX	     256
@@ -76,6 +77,7 @@ struct sup_run {
 	struct machine *machine;
 	struct loop_source *machine_end, *timer, *limit, *control_io, *handshake_io;
 	int control_listen_fd, handshake_fd;
+	struct handshake handshake;
 	struct sup_capture console,
 		messages; /* the guest's serial console; what the machine's backend says */
 
@@ -182,6 +184,8 @@ void sup_capture_close(struct sup_capture *c);
 
 /* ---- sup-guest.c ---- */
 int sup_guest_listen(struct supervisor *s, struct err *e);
+/* A connection to the guest's session port, not blocking, that waits for the device's answer. fd or -errno. */
+int sup_guest_dial(const struct supervisor *s, struct handshake *h);
 void sup_guest_shutdown(struct supervisor *s);
 void sup_guest_close(struct supervisor *s);
 void sup_guest_signal(struct supervisor *s, int sig);
