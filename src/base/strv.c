@@ -73,3 +73,15 @@ const char *strv_getenv(const struct strv *s, const char *name)
 	char **slot = env_find(s, name, len);
 	return slot ? *slot + len + 1 : NULL;
 }
+
+bool strv_has_pair(const struct strv *s, const char *want)
+{
+	size_t n = strcspn(want, "=");
+
+	for (size_t i = 0; i < s->n; i++) {
+		const char *kv = s->v[i];
+		if (want[n] ? strcmp(kv, want) == 0 : strcspn(kv, "=") == n && strncmp(kv, want, n) == 0)
+			return true;
+	}
+	return false;
+}

@@ -43,6 +43,21 @@ int app_fail(const struct cmd *c, struct err *e, int status)
 	return status;
 }
 
+int app_not_running(const struct box *b, const char *start, struct err *e)
+{
+	switch (b->state) {
+	case BOX_PAUSED:
+		err_set(e, -EBUSY, "box %s is paused", b->name);
+		return err_hint(e, "let it go on with: a3s-box unpause %s", b->name);
+	case BOX_RESTARTING:
+		err_set(e, -EBUSY, "box %s is restarting", b->name);
+		return err_hint(e, "wait until it is running");
+	default:
+		err_set(e, -ENOENT, "box %s is not running", b->name);
+		return err_hint(e, "start it with: a3s-box %s %s", start, b->name);
+	}
+}
+
 int app_usage(const struct cmd *c, const char *what)
 {
 	struct err e;

@@ -21,6 +21,8 @@ void app_close(struct app *a);
 
 /* Prints e with the command's name before it. Returns status. */
 int app_fail(const struct cmd *c, struct err *e, int status);
+/* Fills e with why a box that has to be running is not, and what to do. start: the command that would. Returns its code. */
+int app_not_running(const struct box *b, const char *start, struct err *e);
 /* "requires …" for a wrong number of arguments. Returns c->usage_status. */
 int app_usage(const struct cmd *c, const char *what);
 

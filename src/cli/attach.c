@@ -6,21 +6,9 @@
 
 static int check_attachable(const struct box *b, struct err *e)
 {
-	switch (b->state) {
-	case BOX_STARTING:
-	case BOX_RUNNING:
-	case BOX_STOPPING:
+	if (b->state == BOX_STARTING || b->state == BOX_RUNNING || b->state == BOX_STOPPING)
 		return 0;
-	case BOX_PAUSED:
-		err_set(e, -EBUSY, "box %s is paused", b->name);
-		return err_hint(e, "let it go on with: a3s-box unpause %s", b->name);
-	case BOX_RESTARTING:
-		err_set(e, -EBUSY, "box %s is restarting", b->name);
-		return err_hint(e, "wait until it is running");
-	default:
-		err_set(e, -ENOENT, "box %s is not running", b->name);
-		return err_hint(e, "start it with: a3s-box start -a %s", b->name);
-	}
+	return app_not_running(b, "start -a", e);
 }
 
 /* Connects to the workload of b. fd, or -errno. so gets what depends on the box. */

@@ -26,12 +26,11 @@ static struct {
 void audit_begin(const char *command, int argc, char **argv)
 {
 	char time[40];
-	const struct passwd *pw = getpwuid(getuid());
 
-	audit.entry = json_pack("{s:s, s:{s:I, s:o}, s:i, s:s, s:o, s:o, s:o}", "time",
+	audit.entry = json_pack("{s:s, s:{s:I}, s:i, s:s, s:o, s:o, s:o}", "time",
 		format_time_rfc3339(time, sizeof(time), time_real_ns()), "user", "uid", (json_int_t)getuid(),
-		"name", json_from_text(pw ? pw->pw_name : ""), "pid", (int)getpid(), "command", command,
-		"args", audit_args(command, argc, argv), "boxes", json_array(), "images", json_array());
+		"pid", (int)getpid(), "command", command, "args", audit_args(command, argc, argv), "boxes",
+		json_array(), "images", json_array());
 	audit.open = audit.entry != NULL;
 	audit.boxes = json_object_get(audit.entry, "boxes");
 	audit.images = json_object_get(audit.entry, "images");
@@ -102,7 +101,10 @@ static void put_entry(json_t *entry, const char *outcome, const int *status, con
 {
 	struct err e = {0};
 	CLEANUP_CLOSE int home = open_home();
+	/* Now, and not before the command did its work: a name service may take its time. */
+	const struct passwd *pw = getpwuid(getuid());
 
+	json_object_set_new(json_object_get(entry, "user"), "name", json_from_text(pw ? pw->pw_name : ""));
 	json_object_set_new(entry, "outcome", json_string(outcome));
 	json_object_set_new(entry, "status", status ? json_integer(*status) : json_null());
 	json_object_set_new(entry, "error", json_from_text(error));

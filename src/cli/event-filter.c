@@ -121,18 +121,6 @@ static bool fits_image(const char *want, const struct event *ev)
 	       !strchr(name + n, '/');
 }
 
-static bool fits_label(const char *want, const struct event *ev)
-{
-	size_t n = strcspn(want, "=");
-
-	for (size_t i = 0; i < ev->attrs.n; i++) {
-		const char *l = ev->attrs.v[i];
-		if (want[n] ? strcmp(l, want) == 0 : strcspn(l, "=") == n && strncmp(l, want, n) == 0)
-			return true;
-	}
-	return false;
-}
-
 static bool fits(const struct condition *c, const struct event *ev)
 {
 	switch (c->key) {
@@ -145,7 +133,7 @@ static bool fits(const struct condition *c, const struct event *ev)
 	case KEY_IMAGE:
 		return fits_image(c->value, ev);
 	case KEY_LABEL:
-		return fits_label(c->value, ev);
+		return strv_has_pair(&ev->attrs, c->value);
 	case N_KEYS:
 		break;
 	}

@@ -131,23 +131,6 @@ static int make_process(struct state *st, const struct box *b, const struct exec
 	return r == 0 ? spec_add_env(&p->env, &o->env, e) : r;
 }
 
-static int check_running(const struct box *b, struct err *e)
-{
-	switch (b->state) {
-	case BOX_RUNNING:
-		return 0;
-	case BOX_PAUSED:
-		err_set(e, -EBUSY, "box %s is paused", b->name);
-		return err_hint(e, "let it go on with: a3s-box unpause %s", b->name);
-	case BOX_RESTARTING:
-		err_set(e, -EBUSY, "box %s is restarting", b->name);
-		return err_hint(e, "wait until it is running");
-	default:
-		err_set(e, -ENOENT, "box %s is not running", b->name);
-		return err_hint(e, "start it with: a3s-box start %s", b->name);
-	}
-}
-
 static int make_opening(
 	const struct exec_opts *o, const struct wire_process *p, struct buf *opening, struct err *e)
 {
@@ -174,7 +157,7 @@ int exec_in_box(const char *ref, const struct exec_opts *o, char *const *argv, s
 	if (r == 0)
 		r = box_find(x.app.st, ref, &b, e);
 	if (r == 0)
-		r = check_running(b, e);
+		r = b->state == BOX_RUNNING ? 0 : app_not_running(b, "start", e);
 	if (r == 0)
 		r = make_process(x.app.st, b, o, argv, argc, &p, e);
 	if (r == 0)

@@ -12,28 +12,33 @@
 static const struct cmd commands[] = {
 	{"attach", "[OPTIONS] BOX", "connect the terminal with a running box", cmd_attach, 1,
 		OPERANDS_LIVE_BOX},
-	{"audit", "[OPTIONS]", "show what was done here, by whom, and how it went", cmd_audit, 1},
-	{"completion", "bash|zsh|fish", "print a script that completes our commands", cmd_completion, 1},
+	{"audit", "[OPTIONS]", "show what was done here, by whom, and how it went", cmd_audit, 1,
+		OPERANDS_NONE, true},
+	{"completion", "bash|zsh|fish", "print a script that completes our commands", cmd_completion, 1,
+		OPERANDS_NONE, true},
 	{"container-update", "OPTIONS BOX [BOX...]", "change limits and the restart policy of boxes",
 		cmd_container_update, 1, OPERANDS_BOXES},
 	{"create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "make a box without starting it", cmd_create, 125,
 		OPERANDS_IMAGE},
-	{"df", "[OPTIONS]", "show what images and boxes take on disk", cmd_df, 1},
-	{"events", "[OPTIONS]", "show what happens to boxes and images, as it happens", cmd_events, 1},
+	{"df", "[OPTIONS]", "show what images and boxes take on disk", cmd_df, 1, OPERANDS_NONE, true},
+	{"events", "[OPTIONS]", "show what happens to boxes and images, as it happens", cmd_events, 1,
+		OPERANDS_NONE, true},
 	{"exec", "[OPTIONS] BOX COMMAND [ARG...]", "run a command in a running box", cmd_exec, 125,
 		OPERANDS_BOX_COMMAND},
-	{"images", "[OPTIONS]", "list images", cmd_images, 1},
-	{"info", "[OPTIONS]", "show this host, its accelerator and what is stored", cmd_info, 1},
+	{"images", "[OPTIONS]", "list images", cmd_images, 1, OPERANDS_NONE, true},
+	{"info", "[OPTIONS]", "show this host, its accelerator and what is stored", cmd_info, 1,
+		OPERANDS_NONE, true},
 	{"inspect", "BOX|IMAGE [BOX|IMAGE...]", "show everything about boxes or images as JSON", cmd_inspect,
-		1, OPERANDS_ANY},
+		1, OPERANDS_ANY, true},
 	{"kill", "[OPTIONS] BOX [BOX...]", "send a signal to boxes", cmd_kill, 1, OPERANDS_BOXES},
 	{"load", "[OPTIONS]", "read images from an archive (docker save, OCI)", cmd_load, 1},
-	{"logs", "[OPTIONS] BOX", "show what a box printed", cmd_logs, 1, OPERANDS_BOX},
+	{"logs", "[OPTIONS] BOX", "show what a box printed", cmd_logs, 1, OPERANDS_BOX, true},
 	{"monitor", "[OPTIONS]", "start again what should run but lost its supervisor or its host",
 		cmd_monitor, 1},
 	{"pause", "BOX [BOX...]", "let running boxes stand still", cmd_pause, 1, OPERANDS_BOXES},
-	{"port", "BOX [PORT[/PROTOCOL]]", "list the published ports of a box", cmd_port, 1, OPERANDS_BOX},
-	{"ps", "[OPTIONS]", "list boxes", cmd_ps, 1},
+	{"port", "BOX [PORT[/PROTOCOL]]", "list the published ports of a box", cmd_port, 1, OPERANDS_BOX,
+		true},
+	{"ps", "[OPTIONS]", "list boxes", cmd_ps, 1, OPERANDS_NONE, true},
 	{"prune", "[OPTIONS]", "remove all boxes that do not run", cmd_prune, 1},
 	{"pull", "[OPTIONS] IMAGE", "get an image from a registry", cmd_pull, 1, OPERANDS_IMAGES},
 	{"rename", "BOX NAME", "give a box another name", cmd_rename, 1, OPERANDS_BOX},
@@ -47,12 +52,14 @@ static const struct cmd commands[] = {
 	{"start", "[OPTIONS] BOX [BOX...]", "start boxes that do not run", cmd_start, 1, OPERANDS_BOXES},
 	{"stats", "[OPTIONS] [BOX...]", "show what boxes use, again every second", cmd_stats, 1,
 		OPERANDS_BOXES},
-	{"stop", "[OPTIONS] BOX [BOX...]", "ask boxes to stop, then kill them", cmd_stop, 1, OPERANDS_BOXES},
-	{"top", "BOX [PS OPTIONS]", "list the processes of a running box", cmd_top, 1, OPERANDS_LIVE_BOX},
+	{"stop", "[OPTIONS] BOX [BOX...]", "ask boxes to stop, then kill them", cmd_stop, 1, OPERANDS_BOXES,
+		true},
+	{"top", "BOX [PS OPTIONS]", "list the processes of a running box", cmd_top, 1, OPERANDS_LIVE_BOX,
+		true},
 	{"unpause", "BOX [BOX...]", "let paused boxes go on", cmd_unpause, 1, OPERANDS_BOXES},
-	{"version", "[OPTIONS]", "show the version", cmd_version, 1},
+	{"version", "[OPTIONS]", "show the version", cmd_version, 1, OPERANDS_NONE, true},
 	{"wait", "[OPTIONS] BOX [BOX...]", "wait until boxes have ended and print their exit codes", cmd_wait,
-		1, OPERANDS_BOXES},
+		1, OPERANDS_BOXES, true},
 };
 
 static void print_help(void)
@@ -76,23 +83,9 @@ static int check_output(const struct cmd *c, int status)
 	return status ? status : app_fail(c, &e, 1);
 }
 
-/* What changes nothing is not in the audit log; what is not listed here, is. */
-static bool only_reads(const struct cmd *c)
-{
-	static const char *const readers[] = {"audit", "completion", "df", "diff", "events", "history",
-		"image-inspect", "images", "info", "inspect", "logs", "port", "ps", "stats", "top", "version",
-		"wait"};
-
-	for (size_t i = 0; i < ARRAY_LEN(readers); i++) {
-		if (strcmp(c->name, readers[i]) == 0)
-			return true;
-	}
-	return false;
-}
-
 static int run_command(const struct cmd *c, int argc, char **argv)
 {
-	if (!only_reads(c)) {
+	if (!c->only_reads) {
 		audit_begin(c->name, argc, argv);
 		box_seen = audit_box;
 	}

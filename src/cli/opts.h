@@ -43,6 +43,7 @@ struct cmd {
 	int (*run)(const struct cmd *c, int argc, char **argv);
 	int usage_status; /* exit status for bad use: 125 where the workload's own status passes through, else 1 */
 	enum operands operands;
+	bool only_reads; /* changes nothing, and so is not in the audit log */
 };
 
 enum { OPTS_MIXED = 0, OPTS_FIRST = 1 }; /* options anywhere, or only before the first other argument */

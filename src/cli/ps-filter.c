@@ -185,19 +185,6 @@ bool ps_filter_wants_labels(const struct ps_filter *f)
 	return has_key(f, KEY_LABEL);
 }
 
-/* "key": whatever its value; "key=value": exactly. */
-static bool has_label(const struct box *b, const char *want)
-{
-	size_t n = strcspn(want, "=");
-
-	for (size_t i = 0; i < b->config.labels.n; i++) {
-		const char *l = b->config.labels.v[i];
-		if (want[n] ? strcmp(l, want) == 0 : strcspn(l, "=") == n && strncmp(l, want, n) == 0)
-			return true;
-	}
-	return false;
-}
-
 static bool fits_regex(const struct condition *c, const char *s)
 {
 	return regexec(&c->regex, s, 0, NULL, 0) == 0;
@@ -221,7 +208,7 @@ static bool fits(const struct condition *c, const struct box *b)
 	case KEY_ID:
 		return fits_regex(c, b->id);
 	case KEY_LABEL:
-		return has_label(b, c->value);
+		return strv_has_pair(&b->config.labels, c->value);
 	case KEY_NAME: /* Docker's names begin with a slash, and patterns may count on it */
 		snprintf(slashed, sizeof(slashed), "/%s", b->name);
 		return fits_regex(c, b->name) || fits_regex(c, slashed);

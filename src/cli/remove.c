@@ -109,18 +109,6 @@ static int check_filters(struct prune *p, struct err *e)
 	return 0;
 }
 
-static bool has_label(const struct box *b, const char *want)
-{
-	size_t n = strlen(want);
-
-	for (size_t i = 0; i < b->config.labels.n; i++) {
-		const char *l = b->config.labels.v[i];
-		if (strcmp(l, want) == 0 || (!strchr(want, '=') && strncmp(l, want, n) == 0 && l[n] == '='))
-			return true;
-	}
-	return false;
-}
-
 static bool is_to_prune(const struct prune *p, const struct box *b)
 {
 	if (b->state != BOX_CREATED && b->state != BOX_EXITED && b->state != BOX_DEAD)
@@ -130,7 +118,8 @@ static bool is_to_prune(const struct prune *p, const struct box *b)
 	for (size_t i = 0; i < p->filters.n; i++) {
 		const char *with = filter_value(p->filters.v[i], "label");
 		const char *without = filter_value(p->filters.v[i], "label!");
-		if ((with && !has_label(b, with)) || (without && has_label(b, without)))
+		if ((with && !strv_has_pair(&b->config.labels, with)) ||
+			(without && strv_has_pair(&b->config.labels, without)))
 			return false;
 	}
 	return true;
