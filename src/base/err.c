@@ -124,6 +124,16 @@ void text_escape(char *dst, size_t size, const char *src)
 		dst[o] = '\0';
 }
 
+char *text_escape_dup(const char *src)
+{
+	size_t size = 4 * strlen(src) + 1;
+	char *safe = malloc(size);
+
+	if (safe)
+		text_escape(safe, size, src);
+	return safe;
+}
+
 void err_print(const char *prog, const struct err *e)
 {
 	char msg[ERR_MSG_MAX * 4], hint[sizeof(e->hint) * 4], line[sizeof(msg) + sizeof(hint) + 64];

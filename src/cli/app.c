@@ -124,16 +124,6 @@ static size_t text_width(const char *s)
 }
 
 /* A copy that cannot drive a terminal or break the table. */
-static char *safe_copy(const char *s)
-{
-	size_t size = 4 * strlen(s) + 1;
-	char *safe = malloc(size);
-
-	if (safe)
-		text_escape(safe, size, s);
-	return safe;
-}
-
 void table_free(struct table *t)
 {
 	if (!t)
@@ -172,7 +162,7 @@ void table_row(struct table *t, const char *const *cells)
 	}
 	char **row = t->cells + t->rows++ * t->n;
 	for (size_t i = 0; i < t->n; i++) {
-		row[i] = safe_copy(cells[i] ? cells[i] : "");
+		row[i] = text_escape_dup(cells[i] ? cells[i] : "");
 		size_t width = row[i] ? text_width(row[i]) : 0;
 		t->widths[i] = MAX_OF(t->widths[i], width);
 	}
@@ -210,10 +200,7 @@ json_t *json_from_text(const char *s)
 	json_t *j = s ? json_string(s) : json_null();
 	if (j)
 		return j;
-	size_t size = 4 * strlen(s) + 1;
-	CLEANUP_FREE char *safe = malloc(size);
-	if (safe)
-		text_escape(safe, size, s);
+	CLEANUP_FREE char *safe = text_escape_dup(s);
 	j = safe ? json_string(safe) : NULL;
 	return j ? j : json_null();
 }

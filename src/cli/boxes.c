@@ -184,6 +184,31 @@ static int stop_opts_from_args(
 	return r == 0 ? parse_stop_opts(o, e) : r;
 }
 
+/* Finds the boxes and asks those that run to stop. 0; 1 when that was all, *status being ours then. */
+static int ask_to_stop(struct batch *bt, const struct cmd *c, struct stop_opts *o, int argc, char **argv,
+	bool with_images, int *status)
+{
+	struct err e = {0};
+
+	int r = stop_opts_from_args(c, o, &argc, argv, &e);
+	if (r) {
+		*status = r < 0 ? app_fail(c, &e, 1) : 0;
+		return 1;
+	}
+	*status = batch_open(bt, c, argc, argv, with_images);
+	if (*status)
+		return 1;
+	batch_call(bt, prepare_stop, o, -ESRCH);
+	return 0;
+}
+
+/* Whether item i is one that did not run, or ended by itself before it could be asked. */
+static bool was_over(const struct batch *bt, size_t i)
+{
+	const struct batch_item *it = &bt->v[i];
+	return it->same == i && (it->result == -ESRCH || (it->result == 0 && !box_is_live(it->box)));
+}
+
 /*
  * For one without a supervisor who could be asked: what only `monitor` would start is to stay as it is. If that was
  * quicker, it is stopped again.
@@ -210,21 +235,14 @@ static int keep_stopped(struct app *a, const char *id, struct stop_opts *o, stru
 int cmd_stop(const struct cmd *c, int argc, char **argv)
 {
 	struct stop_opts o = {.op = BOX_OP_STOP};
-	struct err e = {0};
 	struct batch bt;
+	int status;
 
-	int r = stop_opts_from_args(c, &o, &argc, argv, &e);
-	if (r)
-		return r < 0 ? app_fail(c, &e, 1) : 0;
-	r = batch_open(&bt, c, argc, argv, false);
-	if (r)
-		return r;
-	batch_call(&bt, prepare_stop, &o, -ESRCH);
+	if (ask_to_stop(&bt, c, &o, argc, argv, false, &status))
+		return status;
 	for (size_t i = 0; i < bt.n; i++) {
 		struct batch_item *it = &bt.v[i];
-		/* It did not run, or ended by itself before it could be asked: stopped all the same. */
-		bool over = it->result == -ESRCH || (it->result == 0 && !box_is_live(it->box));
-		if (it->same == i && over)
+		if (was_over(&bt, i)) /* stopped all the same */
 			it->result = keep_stopped(&bt.app, it->box->id, &o, &it->err);
 	}
 	return batch_finish(&bt);
@@ -254,21 +272,14 @@ static int start_again(struct app *a, const char *id, struct err *e)
 int cmd_restart(const struct cmd *c, int argc, char **argv)
 {
 	struct stop_opts o = {.op = BOX_OP_RESTART};
-	struct err e = {0};
 	struct batch bt;
+	int status;
 
-	int r = stop_opts_from_args(c, &o, &argc, argv, &e);
-	if (r)
-		return r < 0 ? app_fail(c, &e, 1) : 0;
-	r = batch_open(&bt, c, argc, argv, true);
-	if (r)
-		return r;
-	batch_call(&bt, prepare_stop, &o, -ESRCH);
+	if (ask_to_stop(&bt, c, &o, argc, argv, true, &status))
+		return status;
 	for (size_t i = 0; i < bt.n; i++) {
 		struct batch_item *it = &bt.v[i];
-		/* Those that did not run, and those that ended before they could be asked. */
-		bool over = it->result == -ESRCH || (it->result == 0 && !box_is_live(it->box));
-		if (it->same != i || !over)
+		if (!was_over(&bt, i))
 			continue;
 		it->result = -EBUSY;
 		for (unsigned n = 0; it->result == -EBUSY && n < START_ATTEMPTS; n++)

@@ -3,7 +3,9 @@
 
 #include <string.h>
 
-enum key { KEY_TYPE, KEY_EVENT, KEY_BOX, KEY_IMAGE, KEY_LABEL, N_KEYS };
+#include "filter.h"
+
+enum key { KEY_TYPE, KEY_EVENT, KEY_BOX, KEY_IMAGE, KEY_LABEL };
 
 static const struct {
 	const char *name;
@@ -134,27 +136,17 @@ static bool fits(const struct condition *c, const struct event *ev)
 		return fits_image(c->value, ev);
 	case KEY_LABEL:
 		return strv_has_pair(&ev->attrs, c->value);
-	case N_KEYS:
-		break;
 	}
 	return false;
 }
 
 bool event_filter_match(const struct event_filter *f, const struct event *ev)
 {
-	bool asked[N_KEYS] = {false}, met[N_KEYS] = {false};
+	struct filter_tally t = {0};
 
 	for (size_t i = 0; i < f->n; i++) {
 		const struct condition *c = &f->conditions[i];
-		bool fit = fits(c, ev);
-		if (!fit && c->key == KEY_LABEL)
-			return false;
-		asked[c->key] = true;
-		met[c->key] |= fit;
+		filter_tally_add(&t, c->key, fits(c, ev), c->key == KEY_LABEL);
 	}
-	for (size_t i = 0; i < N_KEYS; i++) {
-		if (asked[i] && !met[i])
-			return false;
-	}
-	return true;
+	return filter_tally_fits(&t);
 }

@@ -64,13 +64,10 @@ static json_t *event_json(const struct event *ev, bool capitals)
 
 static void put_escaped(const char *s)
 {
-	size_t size = 4 * strlen(s) + 1;
-	CLEANUP_FREE char *safe = malloc(size);
+	CLEANUP_FREE char *safe = text_escape_dup(s);
 
-	if (safe) {
-		text_escape(safe, size, s);
+	if (safe)
 		fputs(safe, stdout);
-	}
 }
 
 static int compare_strings(const void *a, const void *b)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "filter.h"
 
 enum key {
 	KEY_ANCESTOR,
@@ -222,19 +223,11 @@ static bool fits(const struct condition *c, const struct box *b)
 
 bool ps_filter_match(const struct ps_filter *f, const struct box *b)
 {
-	bool asked[N_KEYS] = {false}, met[N_KEYS] = {false};
+	struct filter_tally t = {0};
 
 	for (size_t i = 0; i < f->n; i++) {
 		const struct condition *c = &f->conditions[i];
-		bool fit = fits(c, b);
-		if (!fit && c->key == KEY_LABEL)
-			return false; /* all labels named must be there */
-		asked[c->key] = true;
-		met[c->key] |= fit;
+		filter_tally_add(&t, c->key, fits(c, b), c->key == KEY_LABEL);
 	}
-	for (size_t i = 0; i < N_KEYS; i++) {
-		if (asked[i] && !met[i])
-			return false;
-	}
-	return true;
+	return filter_tally_fits(&t);
 }

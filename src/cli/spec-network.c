@@ -143,10 +143,9 @@ static int add_expose(const char *s, struct strv *dst, struct err *e)
 static int add_each(const char *flag, const struct strv *given, size_t max,
 	int (*add)(const char *, struct strv *, struct err *), struct strv *dst, struct err *e)
 {
-	int r = given->n > max ? err_set(e, -E2BIG, "%s: more than %zu", flag, max) : 0;
-	for (size_t i = 0; r == 0 && i < given->n; i++)
-		r = add(given->v[i], dst, e);
-	return r;
+	if (given->n > max)
+		return err_set(e, -E2BIG, "%s: more than %zu", flag, max);
+	return spec_add_each(given, add, dst, e);
 }
 
 int spec_network(const struct run_opts *o, struct box_config *c, struct err *e)

@@ -265,15 +265,6 @@ static int add_tmpfs(const char *s, struct strv *dst, struct err *e)
 	return strv_push(dst, s) < 0 ? err_oom(e) : 0;
 }
 
-static int add_each(const struct strv *given, int (*add)(const char *, struct strv *, struct err *),
-	struct strv *dst, struct err *e)
-{
-	int r = 0;
-	for (size_t i = 0; r == 0 && i < given->n; i++)
-		r = add(given->v[i], dst, e);
-	return r;
-}
-
 int spec_security(const struct run_opts *o, struct box_config *c, struct err *e)
 {
 	if (o->gpus) {
@@ -293,11 +284,11 @@ int spec_security(const struct run_opts *o, struct box_config *c, struct err *e)
 	c->read_only = o->read_only;
 	int r = set_privileges(o, c, e);
 	if (r == 0)
-		r = add_each(&o->devices, add_device, &c->devices, e);
+		r = spec_add_each(&o->devices, add_device, &c->devices, e);
 	if (r == 0)
-		r = add_each(&o->sysctls, add_sysctl, &c->sysctls, e);
+		r = spec_add_each(&o->sysctls, add_sysctl, &c->sysctls, e);
 	if (r == 0)
-		r = add_each(&o->tmpfs, add_tmpfs, &c->tmpfs, e);
+		r = spec_add_each(&o->tmpfs, add_tmpfs, &c->tmpfs, e);
 	if (r < 0)
 		return r;
 	if (strv_copy(&c->cap_add, &o->cap_add) < 0 || strv_copy(&c->cap_drop, &o->cap_drop) < 0 ||

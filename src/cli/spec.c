@@ -193,3 +193,12 @@ int spec_add_image(struct box_config *c, const struct run_opts *o, const struct 
 		c->stop_signal = SIGTERM;
 	return 0;
 }
+
+int spec_add_each(const struct strv *given, int (*add)(const char *, struct strv *, struct err *),
+	struct strv *dst, struct err *e)
+{
+	int r = 0;
+	for (size_t i = 0; r == 0 && i < given->n; i++)
+		r = add(given->v[i], dst, e);
+	return r;
+}

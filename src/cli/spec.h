@@ -46,6 +46,10 @@ int spec_add_image(struct box_config *c, const struct run_opts *o, const struct 
 /* The --user forms that can be checked before the box exists: not empty parts, no control characters. */
 int spec_check_user(const char *user, struct err *e);
 
+/* Checks and adds each of an option's values; add: 0 or -errno with e set. The first failure ends it. */
+int spec_add_each(const struct strv *given, int (*add)(const char *, struct strv *, struct err *),
+	struct strv *dst, struct err *e);
+
 /* ---- spec-limits.c ---- */
 /* What a box has that was asked for nothing. */
 void spec_limits_default(struct box_config *c);

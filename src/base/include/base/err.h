@@ -39,6 +39,8 @@ size_t text_utf8_len(const uint8_t *s, size_t left, uint32_t *ret_cp);
  * valid UTF-8, written as \xNN, so that names chosen by others cannot drive the user's terminal.
  */
 void text_escape(char *dst, size_t size, const char *src);
+/* The same, malloc'd and whole; NULL when out of memory. */
+char *text_escape_dup(const char *src);
 /* Writes "prog: msg (hint)\n", escaped, to standard error in one write(2). */
 void err_print(const char *prog, const struct err *e);
 
