@@ -2,9 +2,10 @@
 /*
  * THEORY OF OPERATION
  *
- * Sources hang on one list. epoll carries a source's address; since a callback may free any source, a freed one
- * is only marked dead and released when the turn's events are all dispatched. Timers are few (tens), so the
- * nearest deadline is found by walking the list, and waited for in milliseconds, rounded up.
+ * Sources hang on a list for each kind. epoll carries a source's address; since a callback may free any source, a freed one
+ * is only marked dead and released when the turn's events are all dispatched. Timers and deferred work are few (tens),
+ * so what is next is found by walking their list; descriptors may be many, and are never walked. The nearest deadline
+ * is waited for in milliseconds, rounded up.
  */
 #include "base/loop.h"
 
@@ -14,7 +15,7 @@
 
 #include "base/io.h"
 
-enum kind { KIND_IO, KIND_TIMER, KIND_DEFERRED };
+enum kind { KIND_IO, KIND_TIMER, KIND_DEFERRED, KINDS };
 
 struct loop_source {
 	struct loop *loop;
@@ -49,7 +50,7 @@ struct loop {
 	pthread_mutex_t call_lock;
 	pthread_cond_t call_done;
 	struct call *calls, **calls_end; /* under call_lock */
-	struct loop_source *sources, *graveyard;
+	struct loop_source *sources[KINDS], *graveyard;
 	unsigned n_timers;
 	bool any_pending, quit, dispatching;
 	int quit_value;
@@ -88,8 +89,10 @@ void loop_free(struct loop *l)
 	if (!l)
 		return;
 	l->dispatching = false;
-	while (l->sources)
-		loop_source_free(l->sources);
+	for (enum kind k = 0; k < KINDS; k++) {
+		while (l->sources[k])
+			loop_source_free(l->sources[k]);
+	}
 	bury(l);
 	close_fd(&l->call_fd);
 	close(l->epfd);
@@ -108,10 +111,10 @@ static struct loop_source *source_new(struct loop *l, enum kind kind, void *data
 	s->fd = -1;
 	s->deadline_ns = UINT64_MAX;
 	s->data = data;
-	s->next = l->sources;
+	s->next = l->sources[kind];
 	if (s->next)
 		s->next->prev = s;
-	l->sources = s;
+	l->sources[kind] = s;
 	return s;
 }
 
@@ -120,14 +123,14 @@ void loop_source_free(struct loop_source *s)
 	if (!s || s->dead)
 		return;
 	struct loop *l = s->loop;
-	if (s->kind == KIND_IO)
+	if (s->fd >= 0)
 		epoll_ctl(l->epfd, EPOLL_CTL_DEL, s->fd, NULL);
 	if (s->kind == KIND_TIMER)
 		l->n_timers--;
 	if (s->prev)
 		s->prev->next = s->next;
 	else
-		l->sources = s->next;
+		l->sources[s->kind] = s->next;
 	if (s->next)
 		s->next->prev = s->prev;
 	s->dead = true;
@@ -148,7 +151,6 @@ int loop_add_io(struct loop *l, int fd, uint32_t events, loop_io_fn fn, void *da
 	struct epoll_event ev = {.events = events, .data.ptr = s};
 	if (epoll_ctl(l->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
 		int r = -errno;
-		s->kind = KIND_DEFERRED; /* nothing to take off epoll */
 		loop_source_free(s);
 		return r;
 	}
@@ -267,8 +269,8 @@ static int wait_ms(const struct loop *l, int limit_ms)
 		return 0;
 	if (l->n_timers == 0)
 		return limit_ms;
-	for (const struct loop_source *s = l->sources; s; s = s->next) {
-		if (s->kind == KIND_TIMER && s->deadline_ns < nearest)
+	for (const struct loop_source *s = l->sources[KIND_TIMER]; s; s = s->next) {
+		if (s->deadline_ns < nearest)
 			nearest = s->deadline_ns;
 	}
 	if (nearest == UINT64_MAX)
@@ -285,9 +287,8 @@ static bool run_one_timer(struct loop *l, uint64_t now)
 {
 	struct loop_source *first = NULL;
 
-	for (struct loop_source *s = l->sources; s; s = s->next) {
-		if (s->kind == KIND_TIMER && s->deadline_ns <= now &&
-			(!first || s->deadline_ns <= first->deadline_ns))
+	for (struct loop_source *s = l->sources[KIND_TIMER]; s; s = s->next) {
+		if (s->deadline_ns <= now && (!first || s->deadline_ns <= first->deadline_ns))
 			first = s;
 	}
 	if (!first)
@@ -299,8 +300,8 @@ static bool run_one_timer(struct loop *l, uint64_t now)
 
 static bool run_one_deferred(struct loop *l)
 {
-	for (struct loop_source *s = l->sources; s; s = s->next) {
-		if (s->kind == KIND_DEFERRED && s->due) {
+	for (struct loop_source *s = l->sources[KIND_DEFERRED]; s; s = s->next) {
+		if (s->due) {
 			s->due = false;
 			s->fn(s->data);
 			return true;
@@ -333,7 +334,7 @@ int loop_turn(struct loop *l, int timeout_ms)
 	/* Work deferred by deferred work waits for the next turn, so that neither descriptors nor other work starve. */
 	if (l->any_pending) {
 		l->any_pending = false;
-		for (struct loop_source *s = l->sources; s; s = s->next) {
+		for (struct loop_source *s = l->sources[KIND_DEFERRED]; s; s = s->next) {
 			s->due = s->pending;
 			s->pending = false;
 		}

@@ -171,7 +171,7 @@ static void child_main(const struct attempt *a)
 	struct report rep = {0};
 	sigset_t none;
 
-	if (become(a) < 0 || place_fds(o, keep, ARRAY_LEN(keep)) < 0)
+	if (become(a) < 0 || (o->cwd && chdir(o->cwd) < 0) || place_fds(o, keep, ARRAY_LEN(keep)) < 0)
 		goto fail;
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

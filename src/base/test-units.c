@@ -249,11 +249,36 @@ static void hex_is_decoded_as_it_was_encoded(void **state)
 	assert_int_equal(hex_decode(back, "009AFF01", sizeof(back)), -EINVAL);
 }
 
+static void ports_are_numbers_or_ranges(void **state)
+{
+	static const struct {
+		const char *in;
+		int r;
+		uint16_t from, to;
+	} cases[] = {{"0", 0, 0, 0}, {"80", 0, 80, 80}, {"0080", 0, 80, 80}, {"80-90", 0, 80, 90},
+		{"65535-65535", 0, 65535, 65535}, {"65536", -ERANGE}, {"1-65536", -ERANGE},
+		{"4294967376", -EINVAL}, {"000080", -EINVAL}, {"90-80", -EINVAL}, {"", -EINVAL},
+		{"-", -EINVAL}, {"80-", -EINVAL}, {"-80", -EINVAL}, {"80-90-99", -EINVAL}, {"+80", -EINVAL},
+		{" 80", -EINVAL}, {"80x", -EINVAL}};
+	uint16_t from, to;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		from = to = 7;
+		int r = parse_port_range(cases[i].in, strlen(cases[i].in), &from, &to);
+		if (r != cases[i].r || from != (r ? 7 : cases[i].from) || to != (r ? 7 : cases[i].to))
+			fail_msg("\"%s\": %d %u-%u", cases[i].in, r, from, to);
+	}
+	/* No more than it is to look at. */
+	assert_int_equal(parse_port("8080:80", 4, &from), 0);
+	assert_int_equal(from, 8080);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hex_is_decoded_as_it_was_encoded),
 		cmocka_unit_test(numbers_are_decimal_whole_and_bounded),
+		cmocka_unit_test(ports_are_numbers_or_ranges),
 		cmocka_unit_test(sizes_are_binary_multiples),
 		cmocka_unit_test(durations_are_sums_of_parts),
 		cmocka_unit_test(moments_are_dates_seconds_or_ages),

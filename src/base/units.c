@@ -44,6 +44,42 @@ int parse_u64(const char *s, uint64_t max, uint64_t *ret)
 	return 0;
 }
 
+int parse_port(const char *s, size_t len, uint16_t *ret)
+{
+	uint32_t v = 0;
+
+	if (len == 0 || len > 5)
+		return -EINVAL;
+	for (size_t i = 0; i < len; i++) {
+		if (!isdigit((unsigned char)s[i]))
+			return -EINVAL;
+		v = v * 10 + (uint32_t)(s[i] - '0');
+	}
+	if (v > 65535)
+		return -ERANGE;
+	*ret = (uint16_t)v;
+	return 0;
+}
+
+int parse_port_range(const char *s, size_t len, uint16_t *ret_from, uint16_t *ret_to)
+{
+	const char *dash = memchr(s, '-', len);
+	size_t first = dash ? (size_t)(dash - s) : len;
+	uint16_t from, to;
+
+	int r = parse_port(s, first, &from);
+	to = from;
+	if (r == 0 && dash)
+		r = parse_port(dash + 1, len - first - 1, &to);
+	if (r < 0)
+		return r;
+	if (from > to)
+		return -EINVAL;
+	*ret_from = from;
+	*ret_to = to;
+	return 0;
+}
+
 /*
  * Takes "12" or "12.34" off *s as value * unit, truncated. Digits of the fraction beyond what fits are ignored.
  */

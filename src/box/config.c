@@ -7,6 +7,7 @@
 
 #include "base/b64.h"
 #include "box/caps.h"
+#include "box/network.h"
 
 void box_config_done(struct box_config *c)
 {
@@ -30,6 +31,12 @@ void box_config_done(struct box_config *c)
 	strv_done(&c->security_opts);
 	strv_done(&c->annotations);
 	strv_done(&c->exposed_ports);
+	free(c->network);
+	box_endpoints_free(c->endpoints, c->n_endpoints);
+	strv_done(&c->publish);
+	free(c->publish_address);
+	strv_done(&c->egress_allow);
+	strv_done(&c->network_opts);
 	*c = (struct box_config){0};
 }
 
@@ -174,6 +181,12 @@ static const struct field fields[] = {
 	{"security_opts", FIELD_LIST, AT(security_opts)},
 	{"annotations", FIELD_LIST, AT(annotations)},
 	{"exposed_ports", FIELD_LIST, AT(exposed_ports)},
+	{"network", FIELD_TEXT, AT(network)},
+	{"publish", FIELD_LIST, AT(publish)},
+	{"publish_all", FIELD_FLAG, AT(publish_all)},
+	{"publish_address", FIELD_TEXT, AT(publish_address)},
+	{"egress_allow", FIELD_LIST, AT(egress_allow)},
+	{"network_opts", FIELD_LIST, AT(network_opts)},
 	{"privileged", FIELD_FLAG, AT(privileged)},
 	{"read_only", FIELD_FLAG, AT(read_only)},
 	{"unmasked", FIELD_FLAG, AT(unmasked)},
@@ -364,4 +377,13 @@ int box_config_list(const char *s, struct strv *ret)
 
 	json_decref(j);
 	return r;
+}
+
+char *box_config_list_text(const struct strv *l)
+{
+	json_t *j = list_json(l);
+	char *s = json_array_size(j) == l->n ? json_dumps(j, JSON_COMPACT) : NULL;
+
+	json_decref(j);
+	return s;
 }

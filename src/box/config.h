@@ -10,5 +10,7 @@ char *box_config_to_json(const struct box_config *c);
 int box_config_from_json(const char *s, struct box_config *ret);
 /* One list of it, as JSON text, appended to *ret. 0, -EBADMSG, -ENOMEM. */
 int box_config_list(const char *s, struct strv *ret);
+/* And back: malloc'd, NULL when out of memory. */
+char *box_config_list_text(const struct strv *l);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "ctl.h"
 
-enum { REQ_OP = 1, REQ_STDIN = 2, REQ_SIGNAL = 3, REQ_TIMEOUT = 4, REQ_DISCARD = 5 };
+enum { REQ_OP = 1, REQ_STDIN = 2, REQ_SIGNAL = 3, REQ_TIMEOUT = 4, REQ_DISCARD = 5, REQ_NETWORKS = 6 };
 enum { REPLY_CODE = 1, REPLY_TEXT = 2 };
 
 int box_put_request(struct buf *out, const struct box_request *r)
@@ -17,6 +17,8 @@ int box_put_request(struct buf *out, const struct box_request *r)
 	if (res == 0)
 		res = wire_field_u64(&msg, REQ_DISCARD, r->discard);
 	if (res == 0)
+		res = wire_field_u64(&msg, REQ_NETWORKS, r->networks);
+	if (res == 0)
 		res = wire_put(out, WIRE_CTL_REQUEST, buf_data(&msg), msg.len);
 	buf_done(&msg);
 	return res;
@@ -31,7 +33,7 @@ int ctl_get_request(const struct wire_frame *f, struct box_request *ret)
 	int r;
 
 	while ((r = wire_field_next(&p, end, &field)) > 0) {
-		if (field.tag < REQ_OP || field.tag > REQ_DISCARD)
+		if (field.tag < REQ_OP || field.tag > REQ_NETWORKS)
 			continue;
 		r = wire_field_get_u64(&field, &v);
 		if (r < 0)
@@ -46,6 +48,8 @@ int ctl_get_request(const struct wire_frame *f, struct box_request *ret)
 			req.timeout_ns = v;
 		else if (field.tag == REQ_DISCARD)
 			req.discard = v != 0;
+		else if (field.tag == REQ_NETWORKS)
+			req.networks = v != 0;
 	}
 	if (r < 0 || req.op == 0)
 		return -EBADMSG;

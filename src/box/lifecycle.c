@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "box/box.h"
+#include "box/network.h"
 #include "box/seccomp.h"
 #include "config.h"
 #include "names.h"
@@ -20,6 +21,16 @@ enum { NAME_ATTEMPTS = 20 };
 
 /* For all boxes together that box_reconcile finds dying. */
 #define RECONCILE_PATIENCE_NS 3000000000ull
+
+static int insert_endpoint(struct state *st, const struct box *b, struct box_endpoint *ep, struct err *e)
+{
+	char *box = ep->box;
+
+	ep->box = b->id;
+	int r = box_endpoint_insert(st, ep, e);
+	ep->box = box;
+	return r == -EEXIST ? -EINVAL : r; /* it is not the box's name that is taken */
+}
 
 static int insert(struct state *st, const struct box *b, const char *config, struct err *e)
 {
@@ -35,6 +46,8 @@ static int insert(struct state *st, const struct box *b, const char *config, str
 		r = oci_ref_add(st, b->id, b->manifest, e);
 	if (r == 0)
 		r = box_event(st, e, b, "create", NULL);
+	for (size_t i = 0; r == 0 && i < b->config.n_endpoints; i++)
+		r = insert_endpoint(st, b, &b->config.endpoints[i], e);
 	return state_end(st, r, e);
 }
 
@@ -242,6 +255,8 @@ static int drop_record(struct state *st, const char *id, const struct box_run_en
 	if (r == 0 && how)
 		r = box_event_die(st, b, how->exit_code, e);
 	if (r == 0)
+		r = box_endpoints_drop(st, b, e);
+	if (r == 0)
 		r = box_event(st, e, b, "destroy", NULL);
 	if (r == 0)
 		r = state_exec(st, e, "DELETE FROM boxes WHERE id=?1", "s", b->id);
@@ -257,6 +272,8 @@ static void set_dead(struct state *st, const struct box *b, const struct box_run
 	if (r < 0)
 		return; /* it stays in removing: reconcile tries again */
 	r = state_exec(st, NULL, "UPDATE boxes SET state='dead', error=?2 WHERE id=?1", "ss", b->id, why);
+	if (r == 0)
+		r = box_ports_set(st, b->id, NULL, 0, NULL);
 	if (r == 0 && how)
 		r = box_event_die(st, b, how->exit_code, NULL);
 	state_end(st, r, NULL);
@@ -447,5 +464,7 @@ int box_reconcile(struct state *st, struct err *e)
 		if (box_repair(st, ids.v[i], deadline, &one) < 0)
 			log_warn("box %.*s cannot be repaired now: %s", BOX_ID_SHORT_LEN, ids.v[i], one.msg);
 	}
+	if (r == 0)
+		box_networks_repair(st);
 	return r;
 }

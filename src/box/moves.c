@@ -8,6 +8,7 @@
 
 #include "base/io.h"
 #include "box/box.h"
+#include "box/network.h"
 #include "config.h"
 #include "names.h"
 #include "run.h"
@@ -175,6 +176,8 @@ static int set_ended(struct state *st, const char *id, enum box_state to, int ex
 		"ssisiii", id, box_state_name(to), (int64_t)(exit_code & EXIT_MASK), error, time_real_ns(),
 		(int64_t)((exit_code & (int)WIRE_EXIT_OOM) != 0), restart_count);
 	r = moved(st, r, id, box_state_name(to), e);
+	if (r == 0 && to == BOX_EXITED) /* what waits to be restarted keeps its ports */
+		r = box_ports_set(st, id, NULL, 0, e);
 	if (r == 0 && b->state != BOX_RESTARTING)
 		r = box_event_die(st, b, exit_code, e);
 	return state_end(st, r, e);
@@ -242,6 +245,7 @@ int box_set_health(struct state *st, const char *id, const char *health, struct 
 int box_rename(struct state *st, const struct box *b, const char *name, struct err *e)
 {
 	CLEANUP(box_freep) struct box *now = NULL;
+	int64_t change;
 
 	if (!box_name_valid(name)) {
 		err_set(e, -EINVAL, "\"%s\" is no name for a box", name);
@@ -260,6 +264,8 @@ int box_rename(struct state *st, const struct box *b, const char *name, struct e
 		r = state_exec(st, e, "UPDATE boxes SET name=?2 WHERE id=?1", "ss", b->id, name);
 	if (r == -EEXIST && strcmp(old, name) != 0)
 		r = box_name_taken(name, e);
+	if (r == 0)
+		r = box_networks_note(st, b->id, &change, e);
 	if (r == 0)
 		r = box_event(st, e, now, "rename", "oldName", old, NULL);
 	return state_end(st, r, e);

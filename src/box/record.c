@@ -43,6 +43,8 @@ void box_free(struct box *b)
 	free(b->accel);
 	free(b->machine);
 	free(b->health);
+	strv_done(&b->ports);
+	strv_done(&b->networks);
 	box_config_done(&b->config);
 	free(b);
 }
@@ -56,24 +58,52 @@ void box_list_free(struct box **list, size_t n)
 
 int box_init(struct state *st, struct err *e)
 {
-	return state_exec(st, e, BOX_SCHEMA, "");
+	int r = state_exec(st, e, BOX_SCHEMA, "");
+	if (r == 0)
+		r = box_networks_init(st, e);
+	return r < 0 ? r : box_ports_init(st, e);
 }
 
-/* The parts of a configuration that listings show, in the columns behind COLUMNS; NULL for those not asked for. */
-static int parts_from_row(sqlite3_stmt *s, struct box_config *c)
-{
-	struct strv *const lists[] = {&c->process.argv, &c->labels, &c->exposed_ports};
-	int first = sqlite3_column_count(s) - (int)ARRAY_LEN(lists), r = 0;
+/* What listings show beside COLUMNS, as lists in JSON, and of which enum box_parts they are. */
+static const struct {
+	enum box_parts part;
+	size_t offset; /* in struct box */
+	const char *sql;
+} part_columns[] = {
+	{BOX_PART_ARGV, offsetof(struct box, config.process.argv), "json_extract(config,'$.argv')"},
+	{BOX_PART_LABELS, offsetof(struct box, config.labels), "json_extract(config,'$.labels')"},
+	{BOX_PART_PORTS, offsetof(struct box, config.exposed_ports),
+		"json_extract(config,'$.exposed_ports')"},
+	{BOX_PART_PORTS, offsetof(struct box, config.publish), "json_extract(config,'$.publish')"},
+	/* As box_port_text; protocols by their numbers. */
+	{BOX_PART_PORTS, offsetof(struct box, ports),
+		"(SELECT json_group_array(CASE WHEN instr(ip,':') THEN '['||ip||']' ELSE ip "
+		"END||':'||host||':'"
+		"||guest||CASE protocol WHEN 6 THEN '/tcp' ELSE '/udp' END) FROM published WHERE "
+		"box=boxes.id)"},
+	{BOX_PART_NETWORKS, offsetof(struct box, networks),
+		"(SELECT CASE WHEN count(*)=0 AND coalesce(json_extract(config,'$.network'),'none')='none'"
+		" THEN '[\"none\"]' ELSE json_group_array(name) END FROM (SELECT coalesce(n.name,e.network) "
+		"AS name"
+		" FROM endpoints e LEFT JOIN networks n ON n.id=e.network WHERE e.box=boxes.id AND "
+		"e.leaving=0"
+		" ORDER BY e.link))"},
+};
 
-	for (size_t i = 0; r == 0 && i < ARRAY_LEN(lists); i++) {
+/* In the columns behind COLUMNS; NULL for those not asked for. */
+static int parts_from_row(sqlite3_stmt *s, struct box *b)
+{
+	int first = sqlite3_column_count(s) - (int)ARRAY_LEN(part_columns), r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(part_columns); i++) {
 		const char *json = (const char *)sqlite3_column_text(s, first + (int)i);
 		if (json)
-			r = box_config_list(json, lists[i]);
+			r = box_config_list(json, (struct strv *)((char *)b + part_columns[i].offset));
 	}
 	return r;
 }
 
-/* brief: column 13 is not the configuration but part_columns. */
+/* brief: part_columns follow, instead of the configuration. */
 static int from_row(sqlite3_stmt *s, bool brief, struct box **ret, struct err *e)
 {
 	CLEANUP(box_freep) struct box *b = calloc(1, sizeof(*b));
@@ -108,9 +138,7 @@ static int from_row(sqlite3_stmt *s, bool brief, struct box **ret, struct err *e
 			known = true;
 		}
 	}
-	int r = !known	? -EBADMSG
-		: brief ? parts_from_row(s, &b->config)
-			: box_config_from_json(config, &b->config);
+	int r = !known ? -EBADMSG : brief ? parts_from_row(s, b) : box_config_from_json(config, &b->config);
 	if (r < 0)
 		return err_sys(e, r, "record of box %s", b->id);
 	*ret = TAKE_PTR(b);
@@ -163,15 +191,22 @@ int box_list_brief(
 	struct state *st, bool all, unsigned parts, struct box ***ret, size_t *ret_n, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *s = NULL;
-	CLEANUP_FREE char *sql =
-		str_printf("SELECT " COLUMNS ", %s, %s, %s FROM boxes %s ORDER BY created DESC, id",
-			parts & BOX_PART_ARGV ? "json_extract(config,'$.argv')" : "NULL",
-			parts & BOX_PART_LABELS ? "json_extract(config,'$.labels')" : "NULL",
-			parts & BOX_PART_PORTS ? "json_extract(config,'$.exposed_ports')" : "NULL",
-			all ? "" : "WHERE state IN " BOX_LIVE_SQL);
-	if (!sql)
+	CLEANUP(buf_done) struct buf sql = {0};
+	const char *tail = all ? " FROM boxes ORDER BY created DESC, id"
+			       : " FROM boxes WHERE state IN " BOX_LIVE_SQL " ORDER BY created DESC, id";
+	int r = buf_append(&sql, "SELECT " COLUMNS, strlen("SELECT " COLUMNS));
+
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(part_columns); i++) {
+		const char *column = parts & part_columns[i].part ? part_columns[i].sql : "NULL";
+		r = buf_append(&sql, ",", 1);
+		if (r == 0)
+			r = buf_append(&sql, column, strlen(column));
+	}
+	if (r == 0)
+		r = buf_append(&sql, tail, strlen(tail) + 1);
+	if (r < 0)
 		return err_oom(e);
-	int r = state_prepare(st, &s, e, sql, "");
+	r = state_prepare(st, &s, e, (const char *)buf_data(&sql), "");
 	return r < 0 ? r : collect(st, s, true, ret, ret_n, e);
 }
 

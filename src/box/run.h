@@ -49,6 +49,25 @@ int box_repair(struct state *st, const char *id, uint64_t deadline_ns, struct er
 /* Whether its restart policy wants a box to run again that lost its owner. */
 bool box_loss_counts(const struct box *b);
 
+/* Creates the tables of networks and endpoints when missing: network.c. */
+int box_networks_init(struct state *st, struct err *e);
+/* Tells netds of changed rules that a command died before it could tell them, and removes what dead ones left. */
+void box_networks_repair(struct state *st);
+/* As box_endpoint_add, for a box that is being made, which nobody runs yet: endpoints.c. */
+int box_endpoint_insert(struct state *st, const struct box_endpoint *ep, struct err *e);
+/* Takes a box off all its networks, in the transaction that removes it: endpoints.c. */
+int box_endpoints_drop(struct state *st, const struct box *b, struct err *e);
+/*
+ * Notes, in the transaction of a change of networks or name, that the supervisor of a live box has to act on it. *ret is the
+ * change's number, 0 where nobody has to: network-changes.c.
+ */
+int box_networks_note(struct state *st, const char *box, int64_t *ret, struct err *e);
+/* Reminds supervisors of changes that a command died before it could tell, and settles those of boxes that do not live. */
+void box_network_changes_repair(struct state *st);
+
+/* Creates the table of published ports when missing: network-ports.c. */
+int box_ports_init(struct state *st, struct err *e);
+
 /* Makes scratch.img in the box's folder unless it is there: a sparse copy of a template formatted once. */
 int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err *e);
 

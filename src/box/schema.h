@@ -19,4 +19,37 @@
 	" restart_count INTEGER NOT NULL DEFAULT 0, health TEXT, lost INTEGER NOT NULL DEFAULT 0) WITHOUT " \
 	"ROWID;"
 
+/*
+ * Lists are JSON (config.c), isolation and policy as in net/policy.h, revision theirs. changed: its netd may not know of them
+ * yet.
+ */
+#define NETWORK_SCHEMA \
+	"CREATE TABLE IF NOT EXISTS networks (" \
+	" id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, driver TEXT NOT NULL," \
+	" subnet4 TEXT, gateway4 TEXT, subnet6 TEXT, gateway6 TEXT, internal INTEGER NOT NULL," \
+	" isolation TEXT NOT NULL, policy TEXT, labels TEXT NOT NULL, opts TEXT NOT NULL," \
+	" created INTEGER NOT NULL, changed INTEGER NOT NULL DEFAULT 0," \
+	" revision INTEGER NOT NULL DEFAULT 1) WITHOUT ROWID;"
+
+/* network: an ID, or "bridge", where every box has the same addresses. leaving: 0, or the change by which it goes. */
+#define ENDPOINT_SCHEMA \
+	"CREATE TABLE IF NOT EXISTS endpoints (" \
+	" box TEXT NOT NULL REFERENCES boxes(id) ON DELETE CASCADE," \
+	" network TEXT NOT NULL, link INTEGER NOT NULL," \
+	" ip4 TEXT, ip6 TEXT, ip4_asked TEXT, ip6_asked TEXT, aliases TEXT NOT NULL," \
+	" leaving INTEGER NOT NULL DEFAULT 0," \
+	" PRIMARY KEY (box, network), UNIQUE (box, link)) WITHOUT ROWID;"
+#define ENDPOINT_INDEX4 \
+	"CREATE UNIQUE INDEX IF NOT EXISTS endpoints_ip4 ON endpoints(network, ip4) WHERE " \
+	"network<>'bridge';"
+#define ENDPOINT_INDEX6 \
+	"CREATE UNIQUE INDEX IF NOT EXISTS endpoints_ip6 ON endpoints(network, ip6) WHERE " \
+	"network<>'bridge';"
+
+/* Live boxes whose supervisor has not acted on the last change, and its number, which no other change ever has. */
+#define NETWORK_CHANGE_SCHEMA \
+	"CREATE TABLE IF NOT EXISTS network_changes (" \
+	" change INTEGER PRIMARY KEY AUTOINCREMENT," \
+	" box TEXT NOT NULL UNIQUE REFERENCES boxes(id) ON DELETE CASCADE);"
+
 #endif

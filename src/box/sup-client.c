@@ -12,11 +12,12 @@ struct sup_client {
 	struct supervisor *s;
 	struct sup_client *next;
 	struct wire_conn *conn;
-	enum box_op op;	  /* 0: has not asked yet */
-	bool inherited;	  /* see sup_client_add */
-	bool has_stdin;	  /* its input goes to the workload */
-	bool stdin_eof;	  /* it will send no more */
-	bool finished;	  /* it has its answer: it goes once that is written */
+	enum box_op op; /* 0: has not asked yet */
+	bool inherited; /* see sup_client_add */
+	bool has_stdin; /* its input goes to the workload */
+	bool stdin_eof; /* it will send no more */
+	bool finished;	/* it has its answer: it goes once that is written */
+	enum { RELOAD_NONE, RELOAD_ASKED, RELOAD_TAKEN } reload;
 	struct buf input; /* granted, received and not yet passed on: at most WIRE_STDIN_WINDOW */
 };
 
@@ -153,14 +154,42 @@ static void pass_signal(struct sup_client *c, int sig)
 	}
 }
 
-static void reload(struct sup_client *c)
+/* Only who means networks waits for them: what else may be changed is taken over at once. */
+static void reload(struct sup_client *c, bool networks)
 {
 	struct err e = {0};
 	struct supervisor *s = c->s;
 	int r = sup_reload(s, &e);
 
-	sup_client_reply(c, r, r < 0 ? e.msg : NULL);
+	if (r < 0) {
+		sup_client_reply(c, r, e.msg);
+		return;
+	}
+	if (networks) {
+		c->reload = RELOAD_ASKED;
+		sup_net_reload(s);
+	} else {
+		sup_client_reply(c, 0, NULL);
+	}
 	sup_reloaded(s); /* c may be gone after it */
+}
+
+void sup_clients_reload(struct supervisor *s)
+{
+	for (struct sup_client *c = s->clients; c; c = c->next) {
+		if (c->reload == RELOAD_ASKED)
+			c->reload = RELOAD_TAKEN;
+	}
+}
+
+void sup_clients_reloaded(struct supervisor *s, int code, const char *text)
+{
+	for (struct sup_client *c = s->clients; c; c = c->next) {
+		if (c->reload != RELOAD_TAKEN)
+			continue;
+		c->reload = RELOAD_NONE;
+		sup_client_reply(c, code, code < 0 ? text : NULL);
+	}
 }
 
 static int on_request(struct sup_client *c, const struct wire_frame *f)
@@ -196,7 +225,7 @@ static int on_request(struct sup_client *c, const struct wire_frame *f)
 		sup_pause(s, c, req.op == BOX_OP_PAUSE);
 		return 0;
 	case BOX_OP_RELOAD:
-		reload(c);
+		reload(c, req.networks);
 		return 0;
 	case BOX_OP_WAIT:
 		return 0;
@@ -376,8 +405,12 @@ static bool finish(struct sup_client *c, const char *error, bool again)
 	case BOX_OP_UNPAUSE:
 		ctl_put_reply(out, -ESRCH, "the workload has ended");
 		return true;
-	case BOX_OP_SIGNAL:
-	case BOX_OP_RELOAD: /* answered */
+	case BOX_OP_RELOAD:
+		if (c->reload != RELOAD_NONE) /* the record is what counts now, and the next run reads it */
+			ctl_put_reply(out, again ? 0 : -ESRCH, again ? NULL : "the workload has ended");
+		c->reload = RELOAD_NONE;
+		return true;
+	case BOX_OP_SIGNAL: /* answered */
 		return true;
 	default:
 		break;

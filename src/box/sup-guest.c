@@ -5,6 +5,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "box/network.h"
 #include "run.h"
 #include "supervisor.h"
 
@@ -14,14 +15,21 @@ _Static_assert(WIRE_PORT_CONTROL == 4088, "the socket's name says the port");
 static void send_config(struct supervisor *s)
 {
 	CLEANUP(wire_config_done) struct wire_config c = {0};
+	struct err e = {0};
 
-	if (box_fill_config(s->box, &c) < 0) {
-		sup_start_failed(s, 125, strerror(ENOMEM));
+	int r = box_fill_config(s->box, &c);
+	if (r < 0)
+		err_sys(&e, r, "cannot configure the guest");
+	else
+		r = s->net ? sup_net_fill(s->net, false, &c.network, &e)
+			   : box_fill_network(s->box, NULL, NULL, 0, &c.network, &e);
+	if (r < 0) {
+		sup_start_failed(s, 125, e.msg);
 		return;
 	}
 	c.real_ns = time_real_ns();
 	io_random(c.entropy, sizeof(c.entropy));
-	int r = wire_put_config(wire_conn_out(s->run.control), &c);
+	r = wire_put_config(wire_conn_out(s->run.control), &c);
 	explicit_bzero(c.entropy, sizeof(c.entropy));
 	if (r < 0)
 		sup_start_failed(s, 125, strerror(-r));
@@ -168,6 +176,12 @@ static void open_session(struct supervisor *s)
 		sup_start_failed(s, 125, strerror(-r));
 }
 
+void sup_guest_network_ready(struct supervisor *s)
+{
+	if (s->run.phase == SUP_BOOT && s->run.guest_ready)
+		open_session(s);
+}
+
 /* ---- control ---- */
 
 static int on_control_frame(void *data, struct wire_conn *conn, const struct wire_frame *f)
@@ -195,8 +209,12 @@ static int on_control_frame(void *data, struct wire_conn *conn, const struct wir
 	case WIRE_READY:
 		if (s->run.phase != SUP_BOOT)
 			return -EBADMSG;
+		if (s->run.guest_ready)
+			return -EBADMSG;
 		sup_milestone(s, "guest ready");
-		open_session(s);
+		s->run.guest_ready = true;
+		if (sup_net_ready(s))
+			open_session(s);
 		return 0;
 	case WIRE_FAIL:
 		r = wire_get_fail(f, &status, &text);

@@ -95,7 +95,7 @@ static void on_machine_end(void *data, int fd, uint32_t events)
 
 /* What the machine is made of, found by name. */
 struct parts {
-	char *kernel, *initrd, *monitor, *image, *scratch, *run_dir;
+	char *kernel, *initrd, *monitor, *qemu_net, *image, *scratch, *run_dir;
 };
 
 static void parts_done(struct parts *p)
@@ -103,6 +103,7 @@ static void parts_done(struct parts *p)
 	free(p->kernel);
 	free(p->initrd);
 	free(p->monitor);
+	free(p->qemu_net);
 	free(p->image);
 	free(p->scratch);
 	free(p->run_dir);
@@ -171,7 +172,13 @@ int sup_machine_start(struct supervisor *s, struct err *e)
 		.restore_mem_fd = -1,
 	};
 	sup_milestone(s, "starting the machine");
-	r = machine_start(s->loop, &c, &s->run.machine, e);
+	r = sup_net_prepare(s, &c.net, e);
+	if (r == 0 && c.net.present && s->accel != ACCEL_KVM) {
+		c.qemu_net = p.qemu_net = box_find_asset("a3s-box-qemu.so", e);
+		r = p.qemu_net ? 0 : e->code;
+	}
+	if (r == 0)
+		r = machine_start(s->loop, &c, &s->run.machine, e);
 	if (r == 0) {
 		r = loop_add_io(s->loop, machine_end_fd(s->run.machine), EPOLLIN, on_machine_end, s,
 			&s->run.machine_end);
@@ -205,6 +212,8 @@ int sup_record_running(struct supervisor *s, struct err *e)
 	if (r < 0)
 		return r;
 	r = box_set_running(s->st, s->box->id, accel_name(s->accel), text, e);
+	if (r == 0)
+		r = sup_net_record(s, e);
 	if (r == 0 && s->run.by_user)
 		r = box_event_now(s->st, s->box->id, "restart", e);
 	return state_end(s->st, r, e);

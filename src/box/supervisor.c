@@ -39,6 +39,7 @@ static void run_release(struct supervisor *s)
 	loop_source_free(TAKE_PTR(s->run.machine_end));
 	if (s->run.machine)
 		machine_free(TAKE_PTR(s->run.machine));
+	sup_net_release(s);
 	sup_capture_close(&s->run.console);
 	sup_capture_close(&s->run.messages);
 	sup_guest_close(s);
@@ -172,6 +173,7 @@ static void begin_ending(struct supervisor *s, const char *error, bool ran, bool
 {
 	s->run.phase = SUP_DONE;
 	sup_clients_unlisten(s);
+	sup_net_free(s); /* who hears of the end can have its ports */
 	s->ending.error = error ? strdup(error) : NULL;
 	s->ending.ran = ran;
 	s->ending.cut_short = cut_short;
@@ -384,6 +386,8 @@ static void on_paused(void *data, int result)
 		resume(s);
 	else if (stands && s->run.signalled)
 		go_on(s);
+	else if (result == 0 && !stands) /* what could not be told to a guest that stood still */
+		sup_net_reload(s);
 }
 
 void sup_pause(struct supervisor *s, struct sup_client *c, bool pause)
@@ -586,6 +590,7 @@ void sup_running(struct supervisor *s)
 	sup_clients_started(s);
 	sup_clients_pump_stdin(s);
 	sup_health_start(s);
+	sup_net_look(s); /* what was asked for before there was a guest to tell */
 }
 
 /* ---- the start ---- */
@@ -668,13 +673,20 @@ static void run_begin(struct supervisor *s, bool first)
 	int r = first ? set_up(s, &e) : 0;
 	if (r == 0)
 		r = run_set_up(s, &e);
-	if (r < 0)
-		sup_start_failed(s, 125, e.msg);
+	if (r < 0) {
+		char text[sizeof(e.msg) + sizeof(e.hint) + 4];
+		snprintf(text, sizeof(text), "%s%s%s%s", e.msg, *e.hint ? " (" : "", e.hint,
+			*e.hint ? ")" : "");
+		sup_start_failed(s, 125, text);
+	} else {
+		sup_net_started(s);
+	}
 }
 
 static void release(struct supervisor *s)
 {
 	run_release(s);
+	sup_net_free(s);
 	sup_clients_unlisten(s);
 	sup_clients_free(s);
 	loop_source_free(s->signals_io);
@@ -684,6 +696,7 @@ static void release(struct supervisor *s)
 	close_fd(&s->box_fd);
 	close_fd(&s->scratch_fd);
 	close_fd(&s->lock_fd);
+	sup_net_wait_left(s);
 	loop_free(s->loop);
 	box_free(s->box);
 	state_close(s->st);
@@ -698,6 +711,7 @@ int supervisor_main(const char *id)
 		.box_fd = -1,
 		.vsock_fd = -1,
 		.scratch_fd = -1,
+		.leaving.pidfd = -1,
 		.signals_fd = -1,
 		.listen_fd = -1};
 	struct err e = {0};

@@ -53,6 +53,7 @@
 enum sup_phase { SUP_BOOT, SUP_LAUNCH, SUP_RUNNING, SUP_FLUSH, SUP_OVER, SUP_DONE };
 
 struct sup_client;
+struct sup_net;
 
 /* A pipe that others write to, kept in a file up to SUP_CAPTURE_MAX bytes; what is more is read and dropped. */
 struct sup_capture {
@@ -85,6 +86,7 @@ struct sup_run {
 	uint32_t guest_credit; /* bytes of STDIN the guest still takes */
 	uint32_t workload_pid;
 	bool greeted;	   /* HELLO was seen */
+	bool guest_ready;  /* READY was seen */
 	bool stdin_over;   /* no client will send more input */
 	bool stdin_closed; /* STDIN_EOF was sent */
 
@@ -120,6 +122,11 @@ struct supervisor {
 	struct sup_run run;
 	struct sup_log *log;
 	struct sup_health *health;
+	struct sup_net *net; /* NULL: no network, or not set up yet */
+	struct {
+		int pidfd; /* of a private netd that is to end by itself; -1 */
+		struct loop_source *io, *timer;
+	} leaving;
 	struct box_backoff backoff;
 	uint32_t restart_count; /* by the policy */
 	bool discard;		/* the box is to be removed with the end of its run */
@@ -165,7 +172,7 @@ bool sup_signal_ends(const struct supervisor *s, int sig);
 bool sup_restarting(const struct supervisor *s);
 /* The health check's verdict: ends the run if the policy will start it again. */
 void sup_unhealthy(struct supervisor *s);
-/* The record's configuration was changed: takes it over. */
+/* The record's configuration was changed: takes it over, but for networks. */
 int sup_reload(struct supervisor *s, struct err *e);
 /* To follow once that is answered: ends the waiting for a restart that is not wanted any more. */
 void sup_reloaded(struct supervisor *s);
@@ -186,12 +193,35 @@ void sup_capture_close(struct sup_capture *c);
 int sup_guest_listen(struct supervisor *s, struct err *e);
 /* A connection to the guest's session port, not blocking, that waits for the device's answer. fd or -errno. */
 int sup_guest_dial(const struct supervisor *s, struct handshake *h);
+/* The box's links are up: the workload may start. */
+void sup_guest_network_ready(struct supervisor *s);
 void sup_guest_shutdown(struct supervisor *s);
 void sup_guest_close(struct supervisor *s);
 void sup_guest_signal(struct supervisor *s, int sig);
 void sup_guest_resize(struct supervisor *s, uint16_t rows, uint16_t cols);
 /* Reads on or stops reading the workload's output. */
 void sup_guest_throttle(struct supervisor *s, bool stop);
+
+/* ---- sup-net.c, sup-net-change.c: see sup-net.h ---- */
+/* Before the machine starts: binds published ports, if it is the first run, and makes the sockets of its links. */
+int sup_net_prepare(struct supervisor *s, struct machine_net *ret, struct err *e);
+/* The machine runs, and has the sockets of *ret: the box is attached to its networks. */
+void sup_net_started(struct supervisor *s);
+/* Whether it is, to all of them. */
+bool sup_net_ready(const struct supervisor *s);
+/* What the guest is to be told. changed: of the change under way. */
+int sup_net_fill(const struct sup_net *net, bool changed, struct wire_network *ret, struct err *e);
+/* Records the published ports, in the transaction that says it runs. */
+int sup_net_record(struct supervisor *s, struct err *e);
+/* The record's networks, or the box's name, may have been changed: acts on it, and answers those who asked for it. */
+void sup_net_reload(struct supervisor *s);
+/* Does so now, if it was not possible when it was asked for. */
+void sup_net_look(struct supervisor *s);
+/* The run is over: the machine is gone. */
+void sup_net_release(struct supervisor *s);
+void sup_net_free(struct supervisor *s);
+/* Waits for the end of the netd that is leaving, a moment at most. Everybody was told of the box's end before. */
+void sup_net_wait_left(struct supervisor *s);
 
 /* ---- sup-log.c ---- */
 /* Opens what the box's log driver writes to. */
@@ -229,6 +259,11 @@ void sup_clients_started(struct supervisor *s);
  * it, and those who have not asked for anything yet, stay.
  */
 void sup_clients_finish(struct supervisor *s, const char *error, bool again);
+/*
+ * Those who asked for a RELOAD of networks. The first takes all that have come by now; the second answers those.
+ */
+void sup_clients_reload(struct supervisor *s);
+void sup_clients_reloaded(struct supervisor *s, int code, const char *text);
 /* Sends what clients typed, as far as the guest's credit goes. */
 void sup_clients_pump_stdin(struct supervisor *s);
 void sup_clients_free(struct supervisor *s);

@@ -124,6 +124,9 @@ static void nothing_of_it_is_forgotten(void **state)
 		.read_only = true,
 		.unmasked = true,
 		.user_namespace = true,
+		.network = strdup("bridge"),
+		.publish_all = true,
+		.publish_address = strdup("127.0.0.1"),
 		.seccomp = BOX_SECCOMP_OWN,
 		.process = {.caps = 0x1ffffffffff,
 			.no_new_privileges = true,
@@ -133,7 +136,7 @@ static void nothing_of_it_is_forgotten(void **state)
 			.n_rlimits = 2}};
 	struct strv *lists[] = {&c.labels, &c.health.test, &c.log.opts, &c.tmpfs, &c.sysctls, &c.devices,
 		&c.add_hosts, &c.dns, &c.dns_search, &c.dns_opts, &c.cap_add, &c.cap_drop, &c.security_opts,
-		&c.annotations, &c.exposed_ports};
+		&c.annotations, &c.exposed_ports, &c.publish, &c.egress_allow, &c.network_opts};
 	char name[8];
 
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
@@ -144,6 +147,12 @@ static void nothing_of_it_is_forgotten(void **state)
 	CLEANUP_FREE char *first = box_config_to_json(&c), *second = box_config_to_json(&back);
 	assert_string_equal(first, second);
 	assert_string_equal(back.exposed_ports.v[0], "14");
+	assert_string_equal(back.publish.v[0], "15");
+	assert_string_equal(back.egress_allow.v[0], "16");
+	assert_string_equal(back.network_opts.v[0], "17");
+	assert_string_equal(back.network, "bridge");
+	assert_string_equal(back.publish_address, "127.0.0.1");
+	assert_true(back.publish_all);
 	assert_string_equal(back.limits.cpuset, "0-1");
 	assert_true(back.limits.swap_max == UINT64_MAX && back.limits.pids_max == 9 &&
 		    back.limits.cpu_shares == 4);
@@ -169,6 +178,7 @@ static void a_record_of_before_has_todays_defaults(void **state)
 	assert_true(c.limits.swap_max == UINT64_MAX);
 	assert_int_equal(c.seccomp, BOX_SECCOMP_DEFAULT);
 	assert_int_equal(c.restart.policy, BOX_RESTART_NO);
+	assert_null(c.network); /* it had none */
 	box_config_done(&c);
 }
 
@@ -209,6 +219,7 @@ static void every_request_survives(void **state)
 	for (int op = BOX_OP_ATTACH; op <= BOX_OP_STARTED; op++) {
 		struct box_request q = {.op = (enum box_op)op,
 					   .attach_stdin = op % 2,
+					   .networks = op % 3 == 0,
 					   .signal = op * 12,
 					   .timeout_ns = UINT64_MAX - 1},
 				   back;
@@ -218,6 +229,7 @@ static void every_request_survives(void **state)
 		assert_int_equal(ctl_get_request(&f, &back), 0);
 		assert_int_equal(back.op, q.op);
 		assert_int_equal(back.attach_stdin, q.attach_stdin);
+		assert_int_equal(back.networks, q.networks);
 		assert_int_equal(back.signal, q.signal);
 		assert_true(back.timeout_ns == q.timeout_ns);
 		buf_done(&b);

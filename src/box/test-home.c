@@ -60,6 +60,7 @@ static void make_config(struct box_config *c, bool auto_remove)
 	*c = (struct box_config){
 		.vcpus = 1, .mem_bytes = 64 << 20, .auto_remove = auto_remove, .stop_signal = 15};
 	assert_int_equal(strv_push(&c->process.argv, "true"), 0);
+	assert_non_null(c->network = strdup("bridge"));
 }
 
 struct box *make_box(const char *name, bool auto_remove, enum box_state state, int *lock)

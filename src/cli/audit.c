@@ -3,7 +3,6 @@
 #include "audit.h"
 
 #include <fcntl.h>
-#include <pwd.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -25,12 +24,8 @@ static struct {
 
 void audit_begin(const char *command, int argc, char **argv)
 {
-	char time[40];
-
-	audit.entry = json_pack("{s:s, s:{s:I}, s:i, s:s, s:o, s:o, s:o}", "time",
-		format_time_rfc3339(time, sizeof(time), time_real_ns()), "user", "uid", (json_int_t)getuid(),
-		"pid", (int)getpid(), "command", command, "args", audit_args(command, argc, argv), "boxes",
-		json_array(), "images", json_array());
+	audit.entry = audit_entry_new(command);
+	json_object_set_new(audit.entry, "args", audit_args(command, argc, argv));
 	audit.open = audit.entry != NULL;
 	audit.boxes = json_object_get(audit.entry, "boxes");
 	audit.images = json_object_get(audit.entry, "images");
@@ -90,30 +85,13 @@ static int open_home(void)
 	return TAKE_FD(fd);
 }
 
-static int append_entry(int home, const json_t *entry, struct err *e)
-{
-	CLEANUP_FREE char *line = json_dumps(entry, JSON_COMPACT | JSON_ENSURE_ASCII);
-	return line ? audit_append(home, line, e) : err_oom(e);
-}
-
 /* Takes entry. Never fails the command, and says nothing besides the error of one that has failed. */
 static void put_entry(json_t *entry, const char *outcome, const int *status, const char *error)
 {
 	struct err e = {0};
 	CLEANUP_CLOSE int home = open_home();
-	/* Now, and not before the command did its work: a name service may take its time. */
-	const struct passwd *pw = getpwuid(getuid());
+	int r = audit_entry_write(home, entry, outcome, status, error, &e);
 
-	json_object_set_new(json_object_get(entry, "user"), "name", json_from_text(pw ? pw->pw_name : ""));
-	json_object_set_new(entry, "outcome", json_string(outcome));
-	json_object_set_new(entry, "status", status ? json_integer(*status) : json_null());
-	json_object_set_new(entry, "error", json_from_text(error));
-	int r = home < 0 ? 0 : append_entry(home, entry, &e);
-	if (r == -EMSGSIZE) {
-		json_object_set_new(entry, "args", json_pack("[s]", "…"));
-		r = append_entry(home, entry, &e);
-	}
-	json_decref(entry);
 	if (r < 0 && (!status || *status == 0)) {
 		char safe[ERR_MSG_MAX];
 		text_escape(safe, sizeof(safe), e.msg);

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "box/network.h"
 
 /* What a supervisor gets to answer what it can answer at once. */
 #define CALL_LIMIT_NS 10000000000ull
@@ -378,6 +379,16 @@ int cmd_unpause(const struct cmd *c, int argc, char **argv)
 
 /* ---- rename ---- */
 
+/* The names that its networks know it by. */
+static void tell_name(struct app *a, const struct box *b)
+{
+	struct err e = {0};
+
+	if (box_networks_apply(a->st, b->id, &e) < 0)
+		fprintf(stderr, "a3s-box: warning: rename: its networks do not know the name yet: %s\n",
+			e.msg);
+}
+
 int cmd_rename(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(app_close) struct app a = {0};
@@ -396,5 +407,7 @@ int cmd_rename(const struct cmd *c, int argc, char **argv)
 		r = box_find(a.st, argv[1], &b, &e);
 	if (r == 0)
 		r = box_rename(a.st, b, argv[2], &e);
+	if (r == 0)
+		tell_name(&a, b);
 	return r < 0 ? app_fail(c, &e, 1) : 0;
 }

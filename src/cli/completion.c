@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "box/caps.h"
+#include "box/network.h"
 #include "oci/oci.h"
 
 static const char bash_script[] =
@@ -155,6 +156,20 @@ static void offer_images(const struct word *w, struct app *a)
 	oci_image_list_free(list, n);
 }
 
+static void offer_networks(const struct word *w, struct app *a, bool none)
+{
+	struct box_network **list = NULL;
+	size_t n = 0;
+
+	if (box_network_list(a->st, &list, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		if (none || strcmp(list[i]->name, BOX_NETWORK_NONE) != 0)
+			offer(w, list[i]->name, "network");
+	}
+	box_network_list_free(list, n);
+}
+
 /* The shell offers them, for the word without the part before. */
 static void offer_files(const struct word *w)
 {
@@ -180,11 +195,17 @@ static void offer_operand(const struct word *w, const struct cmd *c, size_t inde
 	}
 	if ((c->operands == OPERANDS_BOX || c->operands == OPERANDS_LIVE_BOX) && index > 0)
 		return;
+	bool network =
+		c->operands == OPERANDS_NETWORKS || (c->operands == OPERANDS_NETWORK_BOX && index == 0);
+	if (c->operands == OPERANDS_NETWORK_BOX && index > 1)
+		return;
 	bool images = c->operands == OPERANDS_IMAGE || c->operands == OPERANDS_IMAGES ||
 		      c->operands == OPERANDS_ANY;
 	if (app_open(&a, images, &e) < 0)
 		return;
-	if (!images || c->operands == OPERANDS_ANY)
+	if (network || c->operands == OPERANDS_ANY)
+		offer_networks(w, &a, c->operands != OPERANDS_NETWORK_BOX);
+	if (!network && (!images || c->operands == OPERANDS_ANY))
 		offer_boxes(w, &a, c->operands == OPERANDS_LIVE_BOX || c->operands == OPERANDS_BOX_COMMAND);
 	if (images)
 		offer_images(w, &a);
@@ -200,15 +221,16 @@ static void offer_value(const struct word *w, const char *option, const char *pl
 				 *const drivers[] = {"json-file", "none", "syslog", NULL},
 				 *const format[] = {"json", "table", NULL},
 				 *const outcome[] = {"success", "failure", "denied", NULL},
-				 *const type[] = {"container", "image", NULL},
+				 *const type[] = {"container", "image", "network", NULL},
+				 *const isolation[] = {"none", "strict", "custom", NULL},
 				 *const signals[] = {"HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM",
 					 "STOP", "CONT", "WINCH", NULL};
 	static const struct {
 		const char *option;
 		const char *const *values;
 	} lists[] = {{"pull", pull}, {"accel", accel}, {"restart", restart}, {"log-driver", drivers},
-		{"format", format}, {"outcome", outcome}, {"type", type}, {"signal", signals},
-		{"stop-signal", signals}};
+		{"format", format}, {"outcome", outcome}, {"type", type}, {"isolation", isolation},
+		{"signal", signals}, {"stop-signal", signals}};
 
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
 		if (strcmp(option, lists[i].option) == 0) {
@@ -220,6 +242,13 @@ static void offer_value(const struct word *w, const char *option, const char *pl
 		for (unsigned cap = 0; box_cap_name(cap); cap++)
 			offer(w, box_cap_name(cap), "");
 		offer(w, "ALL", "");
+	} else if (strcmp(option, "network") == 0) {
+		struct err e = {0};
+		struct app a = {0};
+		if (app_open(&a, false, &e) < 0)
+			return;
+		offer_networks(w, &a, true);
+		app_close(&a);
 	} else if (strcmp(placeholder, "FILE") == 0 || strcmp(option, "security-opt") == 0) {
 		offer_files(w);
 	}
@@ -339,11 +368,15 @@ int completion_words(const struct cmd *commands, size_t n_commands, int argc, ch
 
 	if (argc <= 1) {
 		for (size_t i = 0; i < n_commands; i++)
-			offer(&w, commands[i].name, commands[i].summary);
+			offer(&w, cmd_last_name(&commands[i]), commands[i].summary);
 		return 0;
 	}
 	for (size_t i = 0; i < n_commands; i++) {
-		if (strcmp(argv[0], commands[i].name) == 0)
+		if (!cmd_is(&commands[i], argv[0]))
+			continue;
+		if (commands[i].subs)
+			return completion_words(commands[i].subs, commands[i].n_subs, argc - 1, argv + 1);
+		else
 			complete_command(&commands[i], argv + 1, (size_t)argc - 1);
 	}
 	return 0;

@@ -5,13 +5,13 @@
 
 #include "filter.h"
 
-enum key { KEY_TYPE, KEY_EVENT, KEY_BOX, KEY_IMAGE, KEY_LABEL };
+enum key { KEY_TYPE, KEY_EVENT, KEY_BOX, KEY_IMAGE, KEY_LABEL, KEY_NETWORK };
 
 static const struct {
 	const char *name;
 	enum key key;
 } keys[] = {{"type", KEY_TYPE}, {"event", KEY_EVENT}, {"box", KEY_BOX}, {"container", KEY_BOX},
-	{"image", KEY_IMAGE}, {"label", KEY_LABEL}};
+	{"image", KEY_IMAGE}, {"label", KEY_LABEL}, {"network", KEY_NETWORK}};
 
 struct condition {
 	enum key key;
@@ -51,7 +51,7 @@ static int parse_condition(const char *given, struct condition *c, struct err *e
 		}
 	}
 	err_set(e, -EINVAL, "--filter %s: no such filter", given);
-	return err_hint(e, "there are type, event, box (or container), image and label");
+	return err_hint(e, "there are type, event, box (or container), image, label and network");
 }
 
 int event_filter_parse(const struct strv *given, struct event_filter **ret, struct err *e)
@@ -134,6 +134,9 @@ static bool fits(const struct condition *c, const struct event *ev)
 		return fits_box(c, ev);
 	case KEY_IMAGE:
 		return fits_image(c->value, ev);
+	case KEY_NETWORK:
+		return strcmp(ev->type, "network") == 0 &&
+		       (same(c->value, strv_getenv(&ev->attrs, "name")) || is_id_prefix(c->value, ev->actor));
 	case KEY_LABEL:
 		return strv_has_pair(&ev->attrs, c->value);
 	}

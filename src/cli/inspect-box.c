@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/units.h"
 #include "inspect.h"
+#include "ports.h"
 #include "usage.h"
 
 enum { HEALTH_FILE_MAX = 256 << 10 };
@@ -180,16 +181,16 @@ static void add_security(json_t *j, const struct box_config *c)
 	json_object_set_new(j, "Tmpfs", tmpfs_json(&c->tmpfs));
 }
 
-static json_t *host_config_json(const struct box_config *c)
+static json_t *host_config_json(const struct app *a, const struct box *b)
 {
+	const struct box_config *c = &b->config;
 	json_t *j = json_object();
 
 	json_object_set_new(j, "Binds", json_null());
 	json_object_set_new(j, "LogConfig",
 		json_pack("{s:s, s:o}", "Type", box_log_driver_name(c->log.driver), "Config",
 			json_from_pairs(&c->log.opts)));
-	json_object_set_new(j, "NetworkMode", json_string("none"));
-	json_object_set_new(j, "PortBindings", json_object());
+	inspect_add_network_config(j, a, b);
 	json_object_set_new(j, "RestartPolicy",
 		json_pack("{s:s, s:I}", "Name", box_restart_name(c->restart.policy), "MaximumRetryCount",
 			(json_int_t)c->restart.max_retries));
@@ -300,7 +301,7 @@ json_t *inspect_box_json(const struct app *a, const struct box *b, bool with_siz
 	json_object_set_new(j, "RestartCount", json_integer(b->restart_count));
 	json_object_set_new(j, "Platform", json_string("linux"));
 	json_object_set_new(j, "ExecIDs", json_null());
-	json_object_set_new(j, "HostConfig", host_config_json(c));
+	json_object_set_new(j, "HostConfig", host_config_json(a, b));
 	if (with_size) {
 		uint64_t own = usage_scratch_bytes(a, b->id);
 		uint64_t all = own + usage_tree_bytes(a->st->home_fd, b->disk);
@@ -309,9 +310,7 @@ json_t *inspect_box_json(const struct app *a, const struct box *b, bool with_siz
 	}
 	json_object_set_new(j, "Mounts", json_array());
 	json_object_set_new(j, "Config", config_json(b));
-	json_object_set_new(j, "NetworkSettings",
-		json_pack("{s:{}, s:s, s:s, s:s, s:{}}", "Ports", "IPAddress", "", "Gateway", "",
-			"MacAddress", "", "Networks"));
+	json_object_set_new(j, "NetworkSettings", inspect_network_settings(a, b));
 	json_object_set_new(j, "Machine", machine_json(b));
 	return j;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "format.h"
+#include "network.h"
 
 static json_t *image_json(const struct oci_image *i)
 {
@@ -28,7 +29,7 @@ static json_t *image_json(const struct oci_image *i)
 
 struct inspect_opts {
 	const char *format, *type;
-	bool size, boxes, images; /* which of them are looked for */
+	bool size, boxes, images, networks; /* which of them are looked for */
 	struct template *template;
 };
 
@@ -37,18 +38,25 @@ static int inspect_one(
 {
 	CLEANUP(box_freep) struct box *b = NULL;
 	CLEANUP(oci_image_freep) struct oci_image *i = NULL;
+	CLEANUP(box_network_freep) struct box_network *n = NULL;
 	int r = -ENOENT;
 
 	if (o->boxes)
 		r = box_find(a->st, ref, &b, e);
 	if (r == 0)
 		*ret = inspect_box_json(a, b, o->size);
-	if (r != -ENOENT || !o->images)
-		return r;
-	r = oci_image_find(a->store, ref, &i, e);
-	if (r == 0)
-		*ret = image_json(i);
-	return r == -ENOENT && o->boxes ? err_set(e, r, "no such box or image: %s", ref) : r;
+	if (r == -ENOENT && o->images) {
+		r = oci_image_find(a->store, ref, &i, e);
+		if (r == 0)
+			*ret = image_json(i);
+	}
+	if (r == -ENOENT && o->networks) {
+		r = box_network_find(a->st, ref, &n, e);
+		if (r == 0 && !(*ret = network_json(a, n, e)))
+			r = e->code;
+	}
+	return r == -ENOENT && o->boxes && o->images ? err_set(e, r, "no such box, image or network: %s", ref)
+						     : r;
 }
 
 /* What is not there in JSON is nothing in templates, so that {{if .State.Health}} is no error. */
@@ -97,11 +105,12 @@ static int inspect_all(const struct cmd *c, const struct inspect_opts *o, int ar
 int cmd_inspect(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(template_freep) struct template *t = NULL;
-	struct inspect_opts o = {.boxes = true, .images = true};
+	struct inspect_opts o = {.boxes = true, .images = true, .networks = true};
 	struct opt opts[] = {
 		{'f', "format", OPT_STR, &o.format, "FORMAT", "json, or a template like '{{.State.Status}}'"},
 		{'s', "size", OPT_FLAG, &o.size, NULL, "with what a box takes on disk"},
-		{0, "type", OPT_STR, &o.type, "TYPE", "only a container (or box) or an image of this name"},
+		{0, "type", OPT_STR, &o.type, "TYPE",
+			"only a container (or box), an image or a network of this name"},
 		{0}};
 	struct err e = {0};
 
@@ -109,12 +118,14 @@ int cmd_inspect(const struct cmd *c, int argc, char **argv)
 	if (r > 0)
 		return 0;
 	if (r == 0 && argc < 2)
-		return app_usage(c, "a box or an image is needed");
+		return app_usage(c, "a box, an image or a network is needed");
 	if (r == 0 && o.type) {
 		o.boxes = strcmp(o.type, "container") == 0 || strcmp(o.type, "box") == 0;
 		o.images = strcmp(o.type, "image") == 0;
-		if (!o.boxes && !o.images)
-			r = err_set(&e, -EINVAL, "--type %s: expected container, box or image", o.type);
+		o.networks = strcmp(o.type, "network") == 0;
+		if (!o.boxes && !o.images && !o.networks)
+			r = err_set(
+				&e, -EINVAL, "--type %s: expected container, box, image or network", o.type);
 	}
 	if (o.format && !*o.format)
 		o.format = NULL;

@@ -9,6 +9,22 @@
 #include "base/log.h"
 #include "completion.h"
 
+static const struct cmd network_commands[] = {
+	{"network connect", "[OPTIONS] NETWORK BOX", "put a box on a network, also while it runs",
+		cmd_network_connect, 1, OPERANDS_NETWORK_BOX},
+	{"network create", "[OPTIONS] NETWORK", "make a network", cmd_network_create, 1},
+	{"network disconnect", "[OPTIONS] NETWORK BOX", "take a box off a network, also while it runs",
+		cmd_network_disconnect, 1, OPERANDS_NETWORK_BOX},
+	{"network inspect", "[OPTIONS] NETWORK [NETWORK...]", "show everything about networks as JSON",
+		cmd_network_inspect, 1, OPERANDS_NETWORKS, true},
+	{"network ls", "[OPTIONS]", "list networks", cmd_network_ls, 1, OPERANDS_NONE, true, .alias = "list"},
+	{"network prune", "[OPTIONS]", "remove all networks that no box is on", cmd_network_prune, 1},
+	{"network rm", "[OPTIONS] NETWORK [NETWORK...]", "remove networks", cmd_network_rm, 1,
+		OPERANDS_NETWORKS, .alias = "remove"},
+	{"network update", "OPTIONS NETWORK", "change who may talk to whom, at once", cmd_network_update, 1,
+		OPERANDS_NETWORKS},
+};
+
 static const struct cmd commands[] = {
 	{"attach", "[OPTIONS] BOX", "connect the terminal with a running box", cmd_attach, 1,
 		OPERANDS_LIVE_BOX},
@@ -28,16 +44,22 @@ static const struct cmd commands[] = {
 	{"images", "[OPTIONS]", "list images", cmd_images, 1, OPERANDS_NONE, true},
 	{"info", "[OPTIONS]", "show this host, its accelerator and what is stored", cmd_info, 1,
 		OPERANDS_NONE, true},
-	{"inspect", "BOX|IMAGE [BOX|IMAGE...]", "show everything about boxes or images as JSON", cmd_inspect,
-		1, OPERANDS_ANY, true},
+	{"inspect", "[OPTIONS] BOX|IMAGE|NETWORK [...]",
+		"show everything about boxes, images or networks as JSON", cmd_inspect, 1, OPERANDS_ANY,
+		true},
 	{"kill", "[OPTIONS] BOX [BOX...]", "send a signal to boxes", cmd_kill, 1, OPERANDS_BOXES},
 	{"load", "[OPTIONS]", "read images from an archive (docker save, OCI)", cmd_load, 1},
 	{"logs", "[OPTIONS] BOX", "show what a box printed", cmd_logs, 1, OPERANDS_BOX, true},
 	{"monitor", "[OPTIONS]", "start again what should run but lost its supervisor or its host",
 		cmd_monitor, 1},
+	{"network", "COMMAND", "manage networks", NULL, 1, OPERANDS_NONE, false, network_commands,
+		ARRAY_LEN(network_commands)},
 	{"pause", "BOX [BOX...]", "let running boxes stand still", cmd_pause, 1, OPERANDS_BOXES},
 	{"port", "BOX [PORT[/PROTOCOL]]", "list the published ports of a box", cmd_port, 1, OPERANDS_BOX,
 		true},
+	{"port-forward", "BOX [[ADDRESS:]HOST-PORT:]BOX-PORT [...]",
+		"carry connections to ports of this host into a running box", cmd_port_forward, 1,
+		OPERANDS_LIVE_BOX},
 	{"ps", "[OPTIONS]", "list boxes", cmd_ps, 1, OPERANDS_NONE, true},
 	{"prune", "[OPTIONS]", "remove all boxes that do not run", cmd_prune, 1},
 	{"pull", "[OPTIONS] IMAGE", "get an image from a registry", cmd_pull, 1, OPERANDS_IMAGES},
@@ -62,12 +84,18 @@ static const struct cmd commands[] = {
 		1, OPERANDS_BOXES, true},
 };
 
+static void print_commands(const struct cmd *list, size_t n)
+{
+	printf("\nCommands:\n");
+	for (size_t i = 0; i < n; i++)
+		printf("  %-16s %s\n", cmd_last_name(&list[i]), list[i].summary);
+}
+
 static void print_help(void)
 {
 	printf("Usage: a3s-box COMMAND\n\nRuns any OCI image in its own microVM, with its own Linux "
-	       "kernel.\n\nCommands:\n");
-	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-		printf("  %-16s %s\n", commands[i].name, commands[i].summary);
+	       "kernel.\n");
+	print_commands(commands, ARRAY_LEN(commands));
 	printf("\nSee a3s-box COMMAND --help for a command's options.\n");
 }
 
@@ -94,6 +122,29 @@ static int run_command(const struct cmd *c, int argc, char **argv)
 	return status;
 }
 
+/* argv[0] is the group's name. */
+static int run_group(const struct cmd *group, int argc, char **argv)
+{
+	struct err e = {0};
+	const char *name = argc > 1 ? argv[1] : "--help";
+
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+		printf("Usage: a3s-box %s %s\n\n%s\n", group->name, group->usage, group->summary);
+		print_commands(group->subs, group->n_subs);
+		printf("\nSee a3s-box %s COMMAND --help for a command's options.\n", group->name);
+		return check_output(group, 0);
+	}
+	if (strcmp(name, "--help=options") == 0) /* it has none of its own */
+		return 0;
+	for (size_t i = 0; i < group->n_subs; i++) {
+		if (cmd_is(&group->subs[i], name))
+			return run_command(&group->subs[i], argc - 1, argv + 1);
+	}
+	err_set(&e, -EINVAL, "unknown command: %s", name);
+	err_hint(&e, "see a3s-box %s --help", group->name);
+	return app_fail(group, &e, group->usage_status);
+}
+
 int main(int argc, char **argv)
 {
 	struct err e = {0};
@@ -116,7 +167,8 @@ int main(int argc, char **argv)
 		return completion_words(commands, ARRAY_LEN(commands), argc - 2, argv + 2);
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		if (strcmp(name, commands[i].name) == 0)
-			return run_command(&commands[i], argc - 1, argv + 1);
+			return commands[i].subs ? run_group(&commands[i], argc - 1, argv + 1)
+						: run_command(&commands[i], argc - 1, argv + 1);
 	}
 	err_set(&e, -EINVAL, "unknown command: %s", name);
 	err_hint(&e, "see a3s-box --help");

@@ -79,6 +79,11 @@ static int next_value(struct parser *p, const char *shown, const char **ret)
 	return 0;
 }
 
+static bool is_named(const char *name, const char *word, size_t len)
+{
+	return name && strlen(name) == len && memcmp(name, word, len) == 0;
+}
+
 static int parse_long(struct parser *p)
 {
 	const char *arg = p->argv[p->i], *name = arg + 2, *eq = strchr(name, '=');
@@ -86,7 +91,7 @@ static int parse_long(struct parser *p)
 	const char *value = eq ? eq + 1 : NULL;
 
 	for (const struct opt *o = p->opts; o->name; o++) {
-		if (o->kind == OPT_GROUP || strlen(o->name) != len || memcmp(o->name, name, len) != 0)
+		if (o->kind == OPT_GROUP || (!is_named(o->name, name, len) && !is_named(o->alias, name, len)))
 			continue;
 		if (o->kind != OPT_FLAG && !value) {
 			int r = next_value(p, arg, &value);

@@ -4,6 +4,7 @@
 #define CLI_OPTS_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "wire/wire.h" /* struct strv */
@@ -18,6 +19,7 @@ struct opt {
 	void *value;	 /* bool *, const char **, struct strv * */
 	const char *arg; /* placeholder in the help */
 	const char *help;
+	const char *alias; /* Docker's other name for it, which nothing shows; NULL */
 };
 #define OPT_HEADING(text) \
 	{ \
@@ -33,7 +35,9 @@ enum operands {
 	OPERANDS_BOXES,
 	OPERANDS_IMAGE, /* one, then a program and its arguments */
 	OPERANDS_IMAGES,
-	OPERANDS_ANY, /* boxes and images */
+	OPERANDS_ANY, /* boxes, images and networks */
+	OPERANDS_NETWORKS,
+	OPERANDS_NETWORK_BOX, /* a network, then a box */
 };
 
 struct cmd {
@@ -44,7 +48,25 @@ struct cmd {
 	int usage_status; /* exit status for bad use: 125 where the workload's own status passes through, else 1 */
 	enum operands operands;
 	bool only_reads; /* changes nothing, and so is not in the audit log */
+	/* Of a command that only has others below it ("network"), whose names are "network create" and so on; run is NULL. */
+	const struct cmd *subs;
+	size_t n_subs;
+	const char *
+		alias; /* of one below another: Docker's other name for its last word, which nothing lists; NULL */
 };
+
+/* "create" of "network create". */
+static inline const char *cmd_last_name(const struct cmd *c)
+{
+	const char *blank = strchr(c->name, ' ');
+	return blank ? blank + 1 : c->name;
+}
+
+/* Whether a word names it, by its last name or by its alias. */
+static inline bool cmd_is(const struct cmd *c, const char *word)
+{
+	return strcmp(word, cmd_last_name(c)) == 0 || (c->alias && strcmp(word, c->alias) == 0);
+}
 
 enum { OPTS_MIXED = 0, OPTS_FIRST = 1 }; /* options anywhere, or only before the first other argument */
 

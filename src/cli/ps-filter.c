@@ -5,23 +5,27 @@
 #include <string.h>
 
 #include "base/units.h"
+#include "box/network.h"
 #include "filter.h"
 
 enum key {
 	KEY_ANCESTOR,
 	KEY_BEFORE,
 	KEY_EXITED,
+	KEY_EXPOSE,
 	KEY_HEALTH,
 	KEY_ID,
 	KEY_LABEL,
 	KEY_NAME,
+	KEY_NETWORK,
+	KEY_PUBLISH,
 	KEY_SINCE,
 	KEY_STATUS,
 	N_KEYS
 };
 
-static const char *const keys[N_KEYS] = {
-	"ancestor", "before", "exited", "health", "id", "label", "name", "since", "status"};
+static const char *const keys[N_KEYS] = {"ancestor", "before", "exited", "expose", "health", "id", "label",
+	"name", "network", "publish", "since", "status"};
 
 struct condition {
 	enum key key;
@@ -30,6 +34,9 @@ struct condition {
 	int code;	   /* EXITED */
 	int64_t time_ns;   /* BEFORE and SINCE: when that box was created */
 	char *image;	   /* ANCESTOR: the image's ID, NULL when there is none of that name */
+	char *network;	   /* NETWORK: its name, NULL when there is none */
+	uint16_t from, to; /* EXPOSE and PUBLISH: ports of the box */
+	const char *protocol;
 };
 
 struct ps_filter {
@@ -46,6 +53,7 @@ void ps_filter_free(struct ps_filter *f)
 		if (c->key == KEY_ID || c->key == KEY_NAME)
 			regfree(&c->regex);
 		free(c->image);
+		free(c->network);
 	}
 	free(f->conditions);
 	free(f);
@@ -53,21 +61,17 @@ void ps_filter_free(struct ps_filter *f)
 
 static int find_key(const char *given, size_t len, enum key *ret, struct err *e)
 {
-	static const char *const later[] = {"network", "publish", "volume"};
-
 	for (size_t i = 0; i < N_KEYS; i++) {
 		if (strlen(keys[i]) == len && strncmp(keys[i], given, len) == 0) {
 			*ret = (enum key)i;
 			return 0;
 		}
 	}
-	for (size_t i = 0; i < ARRAY_LEN(later); i++) {
-		if (strlen(later[i]) == len && strncmp(later[i], given, len) == 0)
-			return err_set(e, -EINVAL, "--filter %s: boxes have no %ss yet", given,
-				i == 1 ? "published port" : later[i]);
-	}
+	if (strncmp(given, "volume=", 7) == 0)
+		return err_set(e, -EINVAL, "--filter %s: boxes have no volumes yet", given);
 	err_set(e, -EINVAL, "--filter %s: no such filter", given);
-	return err_hint(e, "there are ancestor, before, exited, health, id, label, name, since and status");
+	return err_hint(e, "there are ancestor, before, exited, expose, health, id, label, name, network, "
+			   "publish, since and status");
 }
 
 static int parse_regex(struct condition *c, const char *given, struct err *e)
@@ -94,6 +98,19 @@ static int one_of(const char *given, const char *value, const char *const *words
 	return err_set(e, -EINVAL, "--filter %s: expected one of %s", given, list);
 }
 
+/* "80", "80/udp", "8000-8010" */
+static int parse_ports(struct condition *c, const char *given, struct err *e)
+{
+	size_t n = strcspn(c->value, "/");
+
+	c->protocol = c->value[n] ? c->value + n + 1 : "tcp";
+	if (parse_port_range(c->value, n, &c->from, &c->to) < 0 || c->from == 0 ||
+		(strcmp(c->protocol, "tcp") != 0 && strcmp(c->protocol, "udp") != 0 &&
+			strcmp(c->protocol, "sctp") != 0))
+		return err_set(e, -EINVAL, "--filter %s: expected PORT[-PORT][/PROTOCOL]", given);
+	return 0;
+}
+
 static int parse_condition(struct condition *c, const char *given, struct err *e)
 {
 	static const char *const health[] = {"healthy", "none", "starting", "unhealthy"};
@@ -112,6 +129,9 @@ static int parse_condition(struct condition *c, const char *given, struct err *e
 		for (size_t i = 0; i < ARRAY_LEN(states); i++)
 			states[i] = box_state_name((enum box_state)i);
 		return one_of(given, c->value, states, ARRAY_LEN(states), e);
+	case KEY_EXPOSE:
+	case KEY_PUBLISH:
+		return parse_ports(c, given, e);
 	case KEY_ID:
 	case KEY_NAME:
 		return parse_regex(c, given, e);
@@ -153,6 +173,10 @@ int ps_filter_resolve(struct ps_filter *f, struct app *a, struct err *e)
 			if (r < 0)
 				return err_wrap(e, "--filter %s", keys[c->key]);
 			c->time_ns = b->created_ns;
+		} else if (c->key == KEY_NETWORK) {
+			CLEANUP(box_network_freep) struct box_network *n = NULL;
+			if (box_network_find(a->st, c->value, &n, NULL) == 0)
+				c->network = TAKE_PTR(n->name);
 		} else if (c->key == KEY_ANCESTOR) {
 			CLEANUP(oci_image_freep) struct oci_image *image = NULL;
 			if (oci_image_find(a->store, c->value, &image, NULL) == 0)
@@ -181,14 +205,50 @@ bool ps_filter_wants_images(const struct ps_filter *f)
 	return has_key(f, KEY_ANCESTOR);
 }
 
-bool ps_filter_wants_labels(const struct ps_filter *f)
+unsigned ps_filter_parts(const struct ps_filter *f)
 {
-	return has_key(f, KEY_LABEL);
+	return (has_key(f, KEY_LABEL) ? BOX_PART_LABELS : 0u) |
+	       (has_key(f, KEY_EXPOSE) || has_key(f, KEY_PUBLISH) ? BOX_PART_PORTS : 0u) |
+	       (has_key(f, KEY_NETWORK) ? BOX_PART_NETWORKS : 0u);
 }
 
 static bool fits_regex(const struct condition *c, const char *s)
 {
 	return regexec(&c->regex, s, 0, NULL, 0) == 0;
+}
+
+/* "80/tcp" */
+static bool is_exposed(const struct condition *c, const struct strv *ports)
+{
+	for (size_t i = 0; i < ports->n; i++) {
+		size_t n = strcspn(ports->v[i], "/");
+		unsigned long port = strtoul(ports->v[i], NULL, 10);
+		if (port >= c->from && port <= c->to && ports->v[i][n] &&
+			strcmp(ports->v[i] + n + 1, c->protocol) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool is_published(const struct condition *c, const struct strv *ports)
+{
+	struct box_port p;
+
+	for (size_t i = 0; i < ports->n; i++) {
+		if (box_port_parse(ports->v[i], &p) == 0 && p.guest >= c->from && p.guest <= c->to &&
+			strcmp(box_protocol_name(p.protocol), c->protocol) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool is_on(const char *network, const struct strv *networks)
+{
+	for (size_t i = 0; network && i < networks->n; i++) {
+		if (strcmp(networks->v[i], network) == 0)
+			return true;
+	}
+	return false;
 }
 
 static bool fits(const struct condition *c, const struct box *b)
@@ -206,6 +266,13 @@ static bool fits(const struct condition *c, const struct box *b)
 		return b->state == BOX_EXITED && b->exit_code == c->code;
 	case KEY_HEALTH:
 		return strcmp(c->value, b->health ? b->health : "none") == 0;
+	case KEY_EXPOSE: /* as in Docker, what is published is exposed */
+		return is_exposed(c, &b->config.exposed_ports) || is_published(c, &b->config.publish) ||
+		       is_published(c, &b->ports);
+	case KEY_PUBLISH:
+		return is_published(c, &b->config.publish) || is_published(c, &b->ports);
+	case KEY_NETWORK:
+		return is_on(c->network, &b->networks);
 	case KEY_ID:
 		return fits_regex(c, b->id);
 	case KEY_LABEL:

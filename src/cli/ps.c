@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/units.h"
 #include "format.h"
+#include "ports.h"
 #include "ps-filter.h"
 #include "usage.h"
 
@@ -168,7 +169,7 @@ static json_t *get_field(void *data, size_t row, size_t field)
 {
 	const struct listing *l = data;
 	const struct box *b = l->boxes[row];
-	CLEANUP_FREE char *command = NULL;
+	CLEANUP_FREE char *command = NULL, *ports = NULL;
 	char text[128], age[48];
 
 	switch (field) {
@@ -185,8 +186,9 @@ static json_t *get_field(void *data, size_t row, size_t field)
 		snprintf(text, sizeof(text), "%s ago",
 			format_duration_human(age, sizeof(age), l->now - b->created_ns));
 		return json_string(text);
-	case FIELD_PORTS: /* nothing is published yet: as in Docker, what the image exposes, while it runs */
-		return box_is_live(b) ? join_json(&b->config.exposed_ports, ", ") : json_string("");
+	case FIELD_PORTS:
+		ports = ports_text(b);
+		return ports ? json_string(ports) : NULL;
 	case FIELD_STATE:
 		return json_string(box_state_name(b->state));
 	case FIELD_STATUS:
@@ -199,7 +201,7 @@ static json_t *get_field(void *data, size_t row, size_t field)
 	case FIELD_LABELS:
 		return join_json(&b->config.labels, ",");
 	case FIELD_NETWORKS:
-		return json_string("none");
+		return join_json(&b->networks, ",");
 	case FIELD_LOCAL_VOLUMES:
 		return json_string("0");
 	default:
@@ -274,8 +276,9 @@ static int list(const struct ps_opts *o, struct err *e)
 	if (r < 0)
 		return r;
 	unsigned parts = (format_wants(format, "Command") ? BOX_PART_ARGV : 0) |
-			 (format_wants(format, "Ports") ? BOX_PART_PORTS : 0);
-	if (format_wants(format, "Labels") || format_wants_labels(format) || ps_filter_wants_labels(filter))
+			 (format_wants(format, "Ports") ? BOX_PART_PORTS : 0) |
+			 (format_wants(format, "Networks") ? BOX_PART_NETWORKS : 0) | ps_filter_parts(filter);
+	if (format_wants(format, "Labels") || format_wants_labels(format))
 		parts |= BOX_PART_LABELS;
 	r = box_list_brief(a.st, o->all || o->n || ps_filter_wants_all(filter), parts, &l.boxes, &l.n, e);
 	if (r < 0)
@@ -292,7 +295,8 @@ int cmd_ps(const struct cmd *c, int argc, char **argv)
 	struct ps_opts o = {0};
 	struct opt opts[] = {{'a', "all", OPT_FLAG, &o.all, NULL, "also those that do not run"},
 		{'f', "filter", OPT_LIST, &o.filters, "KEY=VALUE",
-			"only these: ancestor, before, exited, health, id, label, name, since, status"},
+			"only these: ancestor, before, exited, expose, health, id, label, name, network, "
+			"publish, since, status"},
 		{0, "format", OPT_STR, &o.format, "FORMAT", FORMAT_HELP("Names")},
 		{'n', "last", OPT_STR, &o.last, "N", "the N that were created last, in any state"},
 		{'l', "latest", OPT_FLAG, &o.latest, NULL, "the one that was created last, in any state"},

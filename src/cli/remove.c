@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "audit.h"
-#include "base/io.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "boxes.h"
+#include "prune.h"
 #include "usage.h"
 
 /* ---- rm ---- */
@@ -73,73 +73,10 @@ int cmd_rm(const struct cmd *c, int argc, char **argv)
 
 /* ---- prune ---- */
 
-struct prune {
-	struct strv filters;
-	int64_t until_ns; /* created before it; 0: whenever */
-};
-
-static void prune_done(struct prune *p)
-{
-	strv_done(&p->filters);
-}
-
-static const char *filter_value(const char *filter, const char *key)
-{
-	size_t n = strlen(key);
-	return strncmp(filter, key, n) == 0 && filter[n] == '=' ? filter + n + 1 : NULL;
-}
-
-static int check_filters(struct prune *p, struct err *e)
-{
-	for (size_t i = 0; i < p->filters.n; i++) {
-		const char *f = p->filters.v[i], *until = filter_value(f, "until");
-		const char *label = filter_value(f, "label");
-		if (!label)
-			label = filter_value(f, "label!");
-		if (until && (parse_time_ns(until, time_real_ns(), &p->until_ns) < 0 || p->until_ns <= 0))
-			return err_set(e, -EINVAL,
-				"--filter %s: expected a duration like 24h, or a time like "
-				"2024-05-01T12:30:00Z",
-				f);
-		if (!until && (!label || !*label))
-			return err_set(e, -EINVAL,
-				"--filter %s: expected until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]",
-				f);
-	}
-	return 0;
-}
-
 static bool is_to_prune(const struct prune *p, const struct box *b)
 {
-	if (b->state != BOX_CREATED && b->state != BOX_EXITED && b->state != BOX_DEAD)
-		return false;
-	if (p->until_ns && b->created_ns >= p->until_ns)
-		return false;
-	for (size_t i = 0; i < p->filters.n; i++) {
-		const char *with = filter_value(p->filters.v[i], "label");
-		const char *without = filter_value(p->filters.v[i], "label!");
-		if ((with && !strv_has_pair(&b->config.labels, with)) ||
-			(without && strv_has_pair(&b->config.labels, without)))
-			return false;
-	}
-	return true;
-}
-
-/* 1 yes, 0 no, -ECANCELED when nobody answers. */
-static int ask(const struct prune *p, struct err *e)
-{
-	char answer[16];
-
-	printf("WARNING! This will remove all stopped boxes%s.\nAre you sure you want to continue? [y/N] ",
-		p->filters.n ? " that the filters select" : "");
-	fflush(stdout);
-	if (!fgets(answer, sizeof(answer), stdin)) {
-		putchar('\n');
-		err_set(e, -ECANCELED, "nobody confirmed it");
-		return err_hint(e, "use -f to go on without a question");
-	}
-	answer[strcspn(answer, "\r\n")] = '\0';
-	return strcasecmp(answer, "y") == 0 || strcasecmp(answer, "yes") == 0;
+	return (b->state == BOX_CREATED || b->state == BOX_EXITED || b->state == BOX_DEAD) &&
+	       prune_fits(p, b->created_ns, &b->config.labels);
 }
 
 static int prune(const struct cmd *c, const struct prune *p, struct err *e)
@@ -184,10 +121,7 @@ static int prune(const struct cmd *c, const struct prune *p, struct err *e)
 int cmd_prune(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(prune_done) struct prune p = {0};
-	bool force = false;
-	struct opt opts[] = {{0, "filter", OPT_LIST, &p.filters, "FILTER",
-				     "only these: until=TIME (created before), label=KEY[=VALUE], label!=…"},
-		{'f', "force", OPT_FLAG, &force, NULL, "do not ask"}, {0}};
+	struct opt opts[] = {PRUNE_OPTS(&p), {0}};
 	struct err e = {0};
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
@@ -196,9 +130,9 @@ int cmd_prune(const struct cmd *c, int argc, char **argv)
 	if (r == 0 && argc > 1)
 		return app_usage(c, "no arguments are taken");
 	if (r == 0)
-		r = check_filters(&p, &e);
-	if (r == 0 && !force) {
-		r = ask(&p, &e);
+		r = prune_check(&p, &e);
+	if (r == 0) {
+		r = prune_ask(&p, "all stopped boxes", &e);
 		if (r == 0)
 			printf("Total reclaimed space: 0B\n");
 		if (r <= 0)

@@ -87,13 +87,45 @@ static size_t process_opts(struct run_opts *o, struct opt *t)
 		{0, "sysctl", OPT_LIST, &o->sysctls, "NAME=VALUE", "set a parameter of its kernel"},
 		{0, "userns", OPT_STR, &o->userns, "MODE",
 			"private: a user namespace of its own; host: none [host]"},
-		OPT_HEADING("Names and addresses"),
-		{0, "add-host", OPT_LIST, &o->add_hosts, "NAME:ADDRESS", "add a line to /etc/hosts"},
-		{0, "dns", OPT_LIST, &o->dns, "ADDRESS", "a name server"},
+	};
+	return APPEND(t, 0, opts);
+}
+
+static size_t network_opts(struct run_opts *o, struct opt *t)
+{
+	const struct opt opts[] = {
+		OPT_HEADING("Network"),
+		{0, "add-host", OPT_LIST, &o->add_hosts, "NAME:ADDRESS",
+			"add a line to /etc/hosts; the address host-gateway is the host"},
+		{0, "dns", OPT_LIST, &o->dns, "ADDRESS", "a name server to ask [the host's]"},
 		{0, "dns-option", OPT_LIST, &o->dns_opts, "OPTION", "an option of resolv.conf"},
 		{0, "dns-search", OPT_LIST, &o->dns_search, "DOMAIN", "a search domain; . for none"},
+		{0, "egress-allow", OPT_LIST, &o->egress_allow, "PEER[:PORTS]",
+			"let it reach only this: a name, *.NAME, address, prefix or host [everything]"},
 		{0, "expose", OPT_LIST, &o->expose, "PORT[/PROTO]", "note a port that the box serves"},
 		{'h', "hostname", OPT_STR, &o->hostname, "NAME", "host name inside the box [its short ID]"},
+		{0, "ip", OPT_STR, &o->ip, "ADDRESS",
+			"its IPv4 address on the first network (others: --network name=NET,ip=ADDRESS) "
+			"[any free one]"},
+		{0, "ip6", OPT_STR, &o->ip6, "ADDRESS",
+			"its IPv6 address on the first network (others: --network name=NET,ip6=ADDRESS) "
+			"[any free one]"},
+		{0, "mac-address", OPT_STR, &o->mac_address, "ADDRESS", "refused: it follows from the ID"},
+		{0, "network", OPT_LIST, &o->networks, "NETWORK",
+			"bridge (a network of its own), none, or a network; several times for several "
+			"[bridge]",
+			.alias = "net"},
+		{0, "network-alias", OPT_LIST, &o->network_aliases, "NAME",
+			"a further name of it on the first network (others: --network name=NET,alias=NAME)",
+			.alias = "net-alias"},
+		{0, "network-opt", OPT_LIST, &o->network_opts, "NAME=VALUE",
+			"rate=BITS a second each way, like 100m; host-loopback=yes: the host's 127.0.0.1 "
+			"as " NET_HOST_NAME},
+		{'p', "publish", OPT_LIST, &o->publish, "[IP:][PORT:]PORT[/PROTO]",
+			"let a port of the host lead to one of the box; ranges, and 0 for any free one; "
+			"or target=PORT[,published=PORT][,protocol=PROTO]"},
+		{'P', "publish-all", OPT_FLAG, &o->publish_all, NULL,
+			"publish all exposed ports, at any free ones of the host"},
 	};
 	return APPEND(t, 0, opts);
 }
@@ -123,5 +155,6 @@ size_t spec_common_opts(struct run_opts *o, struct opt *t)
 	size_t n = general_opts(o, t);
 	n += spec_limit_opts(&o->limits, t + n);
 	n += process_opts(o, t + n);
+	n += network_opts(o, t + n);
 	return n + health_opts(o, t + n);
 }

@@ -12,7 +12,8 @@ void run_opts_done(struct run_opts *o)
 	struct strv *lists[] = {&o->env, &o->env_files, &o->labels, &o->label_files, &o->annotations,
 		&o->groups, &o->cap_add, &o->cap_drop, &o->security_opts, &o->devices, &o->sysctls,
 		&o->ulimits, &o->tmpfs, &o->add_hosts, &o->dns, &o->dns_search, &o->dns_opts, &o->expose,
-		&o->log_opts};
+		&o->log_opts, &o->publish, &o->networks, &o->network_aliases, &o->network_opts,
+		&o->egress_allow};
 
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		strv_done(lists[i]);

@@ -10,6 +10,7 @@
 #define CLI_SPEC_H
 
 #include "app.h"
+#include "box/network.h"
 
 /* What container-update can change, too. */
 struct limit_opts {
@@ -19,16 +20,17 @@ struct limit_opts {
 
 struct run_opts {
 	bool detach, interactive, tty, rm, sig_proxy;
-	bool init, read_only, privileged, no_healthcheck;
+	bool init, read_only, privileged, no_healthcheck, publish_all;
 	const char *name, *workdir, *user, *entrypoint, *accel, *pull, *platform, *hostname, *stop_signal,
 		*stop_timeout, *timeout, *cidfile, *oom_score_adj, *shm_size, *userns, *gpus, *log_driver,
-		*detach_keys;
+		*detach_keys, *ip, *ip6, *mac_address;
 	const char *health_cmd, *health_interval, *health_timeout, *health_start_period,
 		*health_start_interval, *health_retries;
 	struct limit_opts limits;
 	struct strv env, env_files, labels, label_files, annotations, groups;
 	struct strv cap_add, cap_drop, security_opts, devices, sysctls, ulimits, tmpfs;
 	struct strv add_hosts, dns, dns_search, dns_opts, expose, log_opts;
+	struct strv publish, networks, network_aliases, network_opts, egress_allow;
 };
 void run_opts_done(struct run_opts *o);
 
@@ -61,10 +63,19 @@ int spec_process_limits(const struct run_opts *o, struct box_config *c, struct e
 /* ---- spec-security.c: capabilities, seccomp, namespaces, devices, sysctls, file systems ---- */
 int spec_security(const struct run_opts *o, struct box_config *c, struct err *e);
 
-/* ---- spec-network.c: host name, hosts, DNS, ports ---- */
+/* ---- spec-network.c: host name, hosts, DNS, networks ---- */
 int spec_network(const struct run_opts *o, struct box_config *c, struct err *e);
+/* Finds the networks that were named; from then on they are known by ID. 0 or -errno. */
+int spec_resolve_networks(struct box_config *c, struct state *st, struct err *e);
+
+/* ---- spec-publish.c ---- */
 /* The image's ports beside those of --expose. */
 int spec_add_image_ports(struct box_config *c, const struct oci_image *image, struct err *e);
+int spec_add_expose(const char *s, struct strv *dst, struct err *e);
+/* Adds the ports of one --publish; address (NULL: all) where it has none. */
+int spec_add_publish(const char *s, const char *address, struct strv *dst, struct err *e);
+/* A3S_PUBLISH_ADDRESS, malloc'd; NULL: not set. */
+int spec_publish_address(char **ret, struct err *e);
 
 /* ---- spec-run.c: restart policy, health check, log, stopping ---- */
 int spec_restart(const char *s, struct box_restart *ret, struct err *e);

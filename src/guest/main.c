@@ -25,6 +25,7 @@
 #include "control.h"
 #include "init.h"
 #include "isolate.h"
+#include "net.h"
 #include "nsexec.h"
 #include "rootfs.h"
 #include "server.h"
@@ -214,6 +215,8 @@ static int apply_config(struct guest *g, struct wire_config *c, char *what, size
 		r = rootfs_map_ids(what, size);
 	if (r == 0)
 		r = rootfs_configure(c, what, size);
+	if (r == 0)
+		r = net_apply(proc, &c->network, true, what, size);
 	if (r == 0) {
 		r = keep_config(g, c);
 		snprintf(what, size, "configuration");

@@ -25,6 +25,8 @@
 
 #include "base/io.h"
 #include "cgroup.h"
+#include "names.h"
+#include "net.h"
 #include "process.h"
 #include "stats.h"
 #include "tasks.h"
@@ -33,7 +35,8 @@
 
 bool query_is_question(uint8_t type)
 {
-	return type == WIRE_UPDATE || type == WIRE_GET_STATS || type == WIRE_GET_TASKS;
+	return type == WIRE_UPDATE || type == WIRE_NETWORK || type == WIRE_GET_STATS ||
+	       type == WIRE_GET_TASKS;
 }
 
 static int fail(struct buf *out, int r, const char *what)
@@ -56,10 +59,36 @@ static int open_proc(void)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Changes are made one at a time, or two would be mixed. Held by the descriptor, or -errno. */
+static int lock_changes(const struct spawn_box *box)
+{
+	/* O_PATH descriptors cannot be locked. */
+	CLEANUP_CLOSE int lock = openat(box->cgroup, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return lock < 0 || flock(lock, LOCK_EX) < 0 ? -errno : TAKE_FD(lock);
+}
+
+static int answer_network(const struct spawn_box *box, const struct wire_frame *f, struct buf *out)
+{
+	CLEANUP_CLOSE int lock = lock_changes(box);
+	CLEANUP_CLOSE int proc = open_proc();
+	CLEANUP(wire_network_done) struct wire_network n;
+	char what[160] = "";
+	int r = wire_get_network(f, &n);
+
+	if (r < 0)
+		return r;
+	if (lock < 0)
+		return fail(out, lock, "network");
+	r = net_apply(proc, &n, false, what, sizeof(what));
+	if (r == 0)
+		r = names_update(&n, what, sizeof(what));
+	return r < 0 ? fail(out, r, what) : wire_put(out, WIRE_DONE, NULL, 0);
+}
+
 static int answer_update(const struct spawn_box *box, const struct wire_frame *f, struct buf *out)
 {
-	/* One at a time, or two would be mixed. O_PATH descriptors cannot be locked. */
-	CLEANUP_CLOSE int lock = openat(box->cgroup, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_CLOSE int lock = lock_changes(box);
 	CLEANUP_CLOSE int proc = open_proc();
 	struct wire_limits l;
 	char why[256] = "";
@@ -67,8 +96,8 @@ static int answer_update(const struct spawn_box *box, const struct wire_frame *f
 
 	if (r < 0)
 		return r;
-	if (lock < 0 || flock(lock, LOCK_EX) < 0)
-		r = fail(out, -errno, "limits");
+	if (lock < 0)
+		r = fail(out, lock, "limits");
 	else if (cgroup_limit(box->cgroup, proc, &l, false, why, sizeof(why)) < 0)
 		r = wire_put_fail(out, 125, why);
 	else
@@ -102,6 +131,8 @@ static int answer(const struct spawn_box *box, const struct wire_frame *f, struc
 	switch (f->type) {
 	case WIRE_UPDATE:
 		return answer_update(box, f, out);
+	case WIRE_NETWORK:
+		return answer_network(box, f, out);
 	case WIRE_GET_STATS:
 		return answer_stats(box, out);
 	case WIRE_GET_TASKS:
@@ -146,8 +177,8 @@ static int serve(const struct spawn_box *box, int fd, struct buf *in)
 				return 0;
 		if (r < 0)
 			return r;
-		/* Limits are all or none, so that setting them is not cut short; it looks at no process's memory. */
-		alarm(f.type == WIRE_UPDATE ? 0 : QUERY_WORK_S);
+		/* A change is made in full, so that it is not cut short; it looks at no process's memory. */
+		alarm(f.type == WIRE_UPDATE || f.type == WIRE_NETWORK ? 0 : QUERY_WORK_S);
 		r = answer(box, &f, &out);
 		alarm(0);
 		wire_consume(in, &f);

@@ -13,7 +13,9 @@
  * `what`. The order is that of the comments in rootfs.c.
  */
 
-#define ROOTFS_DIR "/rootfs" /* the box's root, as PID 1 sees it */
+#define ROOTFS_DIR	"/rootfs"    /* the box's root, as PID 1 sees it */
+#define ROOTFS_ETC	"/run/"	     /* the box's /etc/hosts and its like */
+#define ROOTFS_ETC_KEPT "/run/kept-" /* what they were when PID 1 last wrote them */
 
 /*
  * IDs of a box in a user namespace: 0 to 65535 of the box and of its disks are 100000 and above outside. A map for
@@ -70,7 +72,12 @@ int rootfs_mount_console(int pty, char *what, size_t size);
 /* A new mount of this type that is attached nowhere; nosuid, nodev, noexec and attr. Descriptor. */
 int rootfs_new(const char *type, const char *source, unsigned int attr, char *what, size_t size);
 
-/* After the last process of the box is gone: unmounts it all and leaves the scratch disk clean. */
+/*
+ * When the workload is probably about to end: a child that brings to the scratch disk what was written so far, beside the
+ * end of the box's processes; little of it is left to rootfs_unmount then. Its PID, or -errno.
+ */
+pid_t rootfs_sync_ahead(void);
+/* After the last process of the box is gone: leaves the scratch disk as an unmount would, clean. 0 or -errno. */
 int rootfs_unmount(void);
 
 #endif

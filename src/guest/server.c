@@ -13,7 +13,8 @@
  * waits for START has nothing to show for the 4 MiB that it may have buffered: there are at most SERVER_NEW_MAX of
  * them, further ones wait in the socket's queue, and each has SERVER_START_NS to say what it wants.
  *
- * A connection that asks about the box goes to a process of its own, which is a session without a connection.
+ * A connection that asks about the box goes to a process of its own, which is a session without a connection; so does one
+ * that is carried into the box's network.
  */
 #include "server.h"
 
@@ -25,7 +26,10 @@
 #include <sys/wait.h>
 
 #include "cgroup.h"
+#include "forward.h"
+#include "net.h"
 #include "query.h"
+#include "rootfs.h"
 #include "session.h"
 
 struct server {
@@ -38,6 +42,7 @@ struct server {
 	pid_t main_pid;	   /* 0: none */
 	bool main_started; /* its program ran: no second one in this boot */
 	bool main_running; /* it can be joined */
+	pid_t syncing_pid; /* rootfs_sync_ahead; 0: none */
 	bool stopping;
 	uint64_t oom_kills; /* when last looked at */
 
@@ -79,7 +84,29 @@ pid_t server_query(struct server *server, int fd, const struct buf *in)
 
 	for (struct session *s = server->sessions; s; s = s->next)
 		n += s->query && s->pid;
+	if (server->stopping)
+		return -ESRCH;
 	return n < QUERY_MAX ? query_start(server->box, fd, in) : -EMFILE;
+}
+
+pid_t server_forward(struct server *server, int fd, const struct buf *in)
+{
+	unsigned int n = 0;
+
+	for (struct session *s = server->sessions; s; s = s->next)
+		n += s->forward && s->pid;
+	if (server->stopping)
+		return -ESRCH;
+	return n < FORWARD_MAX ? forward_start(fd, in) : -EMFILE;
+}
+
+void server_sync_ahead(struct server *server)
+{
+	if (server->box->bare || server->syncing_pid)
+		return;
+	pid_t pid = rootfs_sync_ahead();
+
+	server->syncing_pid = MAX_OF(pid, 0);
 }
 
 bool server_oom_killed(struct server *server, bool in_this_boot)
@@ -101,8 +128,21 @@ void server_main_running(struct server *server)
 	server->main_running = server->main_pid != 0;
 }
 
+/* The host may end the machine once it knows. */
+static void settle_network(const struct server *server)
+{
+	char what[64];
+	CLEANUP_CLOSE int proc = server->box->bare || !net_has_device()
+					 ? -1
+					 : rootfs_new("proc", "proc", 0, what, sizeof(what));
+
+	if (proc >= 0)
+		net_settle(proc);
+}
+
 void server_main_gone(struct server *server)
 {
+	settle_network(server);
 	server->main_pid = 0;
 	server->main_running = false;
 	close_fd(&server->box->main_pidfd);
@@ -130,6 +170,8 @@ static void on_signal(void *data, int fd, uint32_t events)
 
 		if (s)
 			session_reaped(s, status);
+		else if (pid == server->syncing_pid)
+			server->syncing_pid = 0;
 		else if (pid == server->box->prepared.pid)
 			spawn_forget(server->box); /* START will make a new one and hear what is wrong */
 	}
@@ -186,7 +228,7 @@ int server_add(struct server *server, int fd)
 	int r;
 
 	for (s = server->sessions; s; s = s->next)
-		n++;
+		n += !s->forward;
 	if (n >= SERVER_SESSIONS_MAX) {
 		close(fd);
 		return -EMFILE;

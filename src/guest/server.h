@@ -9,7 +9,7 @@
 #include "base/loop.h"
 #include "spawn.h"
 
-#define SERVER_SESSIONS_MAX 512
+#define SERVER_SESSIONS_MAX 512		   /* but for connections that are carried: FORWARD_MAX */
 #define SERVER_NEW_MAX	    16		   /* connections that wait for START; more are not accepted yet */
 #define SERVER_START_NS	    30000000000ull /* from connection to START */
 

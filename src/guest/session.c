@@ -4,7 +4,8 @@
  *
  * NEW --START--> STARTING --report: runs--> RUNNING --ended and output forwarded--> DONE
  *                   '------report: failed-------------------------------------------^
- * NEW --UPDATE, GET_STATS or GET_TASKS: query.c has the connection--> DONE, until its process ends
+ * NEW --UPDATE, NETWORK, GET_STATS or GET_TASKS: query.c has the connection--> DONE, until its process ends
+ * NEW --FORWARD: forward.c has it--> DONE, likewise
  *
  * Every callback does its bit of input or output and ends in session_settle, which alone decides what happens
  * next: move queued input, watch what should be watched, end the session. It may free the session, so it
@@ -182,7 +183,7 @@ void session_reaped(struct session *s, int wait_status)
 	if (s->status == 128 + SIGKILL) {
 		if (s->ended_by)
 			s->status = 128 + (uint32_t)s->ended_by;
-		else if (!s->query && server_oom_killed(s->server, s->main))
+		else if (!s->query && !s->forward && server_oom_killed(s->server, s->main))
 			s->status |= WIRE_EXIT_OOM; /* also when a shell hands on that its child was killed */
 	}
 	stream_close(&s->stdin_end);
@@ -354,20 +355,22 @@ static int handle_start(struct session *s, const struct wire_frame *f)
 	return r;
 }
 
-/* The connection becomes that of a process which answers; what is left here is the process. */
-static int handle_question(struct session *s)
+/* The connection becomes that of a process which answers or carries; what is left here is the process. */
+static int hand_over(struct session *s, bool forward)
 {
-	pid_t pid = server_query(s->server, s->fd, &s->in);
+	pid_t pid =
+		forward ? server_forward(s->server, s->fd, &s->in) : server_query(s->server, s->fd, &s->in);
 
 	if (pid == -EMFILE) {
-		send_fail(s, 125, "too many questions at once");
+		send_fail(s, 125, forward ? "too many connections at once" : "too many questions at once");
 		leave_new(s);
 		return 0;
 	}
 	if (pid < 0)
 		return pid;
 	s->pid = pid;
-	s->query = true;
+	s->query = !forward;
+	s->forward = forward;
 	s->state = SESSION_DONE;
 	leave_new(s);
 	drop_connection(s);
@@ -407,12 +410,20 @@ static int handle_signal(struct session *s, const struct wire_frame *f)
 	return 0;
 }
 
+/* By far most boxes are stopped with one of these. Others just end a little later. */
+static bool is_to_end(int sig)
+{
+	return sig == SIGTERM || sig == SIGINT || sig == SIGQUIT || sig == SIGKILL;
+}
+
 void session_signal(struct session *s, int sig)
 {
 	if (!s->pid)
 		return; /* not reaped yet, so else the number is still ours */
 	if (sig == SIGKILL)
 		s->ended_by = sig;
+	if (s->main && is_to_end(sig))
+		server_sync_ahead(s->server);
 	if (!s->main || server_is_bare(s->server))
 		kill(s->pid, sig);
 	else if (signals_to_init(s->pid, sig))
@@ -421,8 +432,8 @@ void session_signal(struct session *s, int sig)
 
 static int handle_frame(struct session *s, const struct wire_frame *f)
 {
-	if (query_is_question(f->type) && s->state == SESSION_NEW)
-		return handle_question(s);
+	if (s->state == SESSION_NEW && (query_is_question(f->type) || f->type == WIRE_FORWARD))
+		return hand_over(s, f->type == WIRE_FORWARD);
 	if (f->type != WIRE_START && s->state == SESSION_NEW)
 		return -EPROTO;
 	switch (f->type) {

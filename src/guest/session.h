@@ -19,6 +19,7 @@ struct session {
 	enum session_state state;
 	bool main, tty;
 	bool query;	 /* its process is one that answers questions (query.h), outside of the box */
+	bool forward;	 /* likewise, one that carries a connection (forward.h) */
 	bool detached;	 /* DETACH was seen: the terminal outlives the connection */
 	bool group_ends; /* what is left of its process group ends with it */
 	pid_t pid;	 /* 0: no process, or reaped */
@@ -55,8 +56,14 @@ struct loop *server_loop(struct server *server);
 uint8_t *server_scratch(struct server *server);
 /* Starts a process for s. 0 or -errno, -ESRCH: the box is not running; -EBUSY: it runs already. */
 int server_spawn(struct server *server, struct session *s, const struct wire_process *p, struct spawn *ret);
-/* Starts a process that answers questions: query_start. -EMFILE when there are too many. */
+/* The box may be about to end: rootfs_sync_ahead, once at a time. */
+void server_sync_ahead(struct server *server);
+/*
+ * Starts a process that answers questions, or carries a connection: query_start, forward_start. -EMFILE when there are too
+ * many, -ESRCH when the box is being stopped.
+ */
 pid_t server_query(struct server *server, int fd, const struct buf *in);
+pid_t server_forward(struct server *server, int fd, const struct buf *in);
 /*
  * Whether the kernel has killed a process of the box for want of memory: in this boot (the workload asks), or since this
  * was last asked.

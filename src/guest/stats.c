@@ -53,7 +53,10 @@ void stats_parse_io(const char *text, uint64_t *ret_read, uint64_t *ret_written)
 	}
 }
 
-/* Two lines of headings, then "  eth0: BYTES PACKETS …": eight numbers received, eight sent (proc(5)). */
+/*
+ * Two lines of headings, then "  eth0: BYTES PACKETS …": eight numbers received, eight sent (proc(5)). eth0 is the device;
+ * what the box's other networks carry, which are VLANs of it, is in that already.
+ */
 void stats_parse_net(const char *text, uint64_t *ret_received, uint64_t *ret_sent)
 {
 	*ret_received = *ret_sent = 0;
@@ -63,7 +66,7 @@ void stats_parse_net(const char *text, uint64_t *ret_received, uint64_t *ret_sen
 		uint64_t v[9] = {0};
 		char *at;
 
-		if (*colon != ':' || (colon - name == 2 && strncmp(name, "lo", 2) == 0))
+		if (*colon != ':' || colon - name != 4 || strncmp(name, "eth0", 4) != 0)
 			continue;
 		at = (char *)colon + 1;
 		for (size_t i = 0; i < ARRAY_LEN(v); i++)

@@ -43,8 +43,9 @@ static void test_io_and_net(void **state)
 	assert_int_equal(a + b, 0);
 	stats_parse_net("Inter-|   Receive  |  Transmit\n face |bytes packets|bytes\n"
 			"    lo: 100 1 0 0 0 0 0 0 200 1 0 0 0 0 0 0\n"
-			"  eth0: 10 1 0 0 0 0 0 0 20 1 0 0 0 0 0 0\n"
-			"lo1:1 1 0 0 0 0 0 0 2 1 0 0 0 0 0 0\n",
+			"  eth0: 11 1 0 0 0 0 0 0 22 1 0 0 0 0 0 0\n"
+			"  eth1: 5 1 0 0 0 0 0 0 6 1 0 0 0 0 0 0\n"
+			"eth01:1 1 0 0 0 0 0 0 2 1 0 0 0 0 0 0\n",
 		&a, &b);
 	assert_int_equal(a, 11);
 	assert_int_equal(b, 22);

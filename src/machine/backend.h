@@ -14,6 +14,8 @@ struct machine_ops {
 	int (*stats)(struct machine *m, machine_stats_fn fn, void *data);
 	int (*save)(struct machine *m, int state_fd, int mem_fd, machine_done_fn fn, void *data);
 	int (*balloon)(struct machine *m, uint64_t bytes, machine_done_fn fn, void *data);
+	/* Of a machine that has the device, and a link that there can be; fd is consumed. */
+	int (*net_connect)(struct machine *m, unsigned link, int fd, machine_done_fn fn, void *data);
 };
 
 /* The part that every backend's machine begins with: a child process that holds the guest. */
@@ -22,6 +24,9 @@ struct machine {
 	struct loop *loop;
 	int end_fd; /* pidfd */
 	pid_t pid;  /* 0: reaped */
+	bool has_net;
+	void (*net_gone)(void *data, unsigned link);
+	void *net_gone_data;
 };
 
 extern const struct machine_ops machine_qemu_ops, machine_kvm_ops;

@@ -231,6 +231,8 @@ static int qemu_ruleset(const char *program, const struct machine_config *c)
 	/* What cannot be allowed here QEMU cannot open, and says so itself. */
 	(void)jail_landlock_allow(ruleset, c->kernel, JAIL_READ);
 	(void)jail_landlock_allow(ruleset, c->initrd, JAIL_READ);
+	if (c->net.present)
+		(void)jail_landlock_allow(ruleset, c->qemu_net, JAIL_EXECUTE);
 	for (size_t i = 0; i < c->n_disks; i++)
 		(void)jail_landlock_allow(
 			ruleset, c->disks[i].path, c->disks[i].read_only ? JAIL_READ : JAIL_WRITE);

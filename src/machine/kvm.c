@@ -23,17 +23,23 @@
 
 struct pending {
 	uint32_t seq; /* 0: no request is under way */
+	enum vmm_op op;
 	machine_done_fn done;
 	machine_stats_fn stats;
 	void *data;
 };
+
+/* Requests that can be under way: one of each operation, of NET_CONNECT one for each link. */
+enum { SLOTS = VMM_OPS + MACHINE_LINKS_MAX };
 
 struct kvm_machine {
 	struct machine m; /* first */
 	int control;
 	struct loop_source *control_io;
 	uint32_t seq;
-	struct pending pending[VMM_OPS];
+	struct pending pending[SLOTS];
+	unsigned links; /* bits of those that have a peer, as far as we have been told */
+	unsigned asked; /* bits of those that will have, if what is under way succeeds */
 	bool answering; /* a caller's function runs, which may free the machine: then only marked */
 	bool freed;
 	bool ready;
@@ -45,21 +51,11 @@ static struct kvm_machine *of(struct machine *m)
 	return (struct kvm_machine *)(void *)m;
 }
 
-/* Calls back who asked. False: the machine was freed by that. */
-static bool answer(struct kvm_machine *k, enum vmm_op op, int result, struct machine_stats *stats)
+/* A caller's function has run. False: it freed the machine. */
+static bool answered(struct kvm_machine *k, bool outermost)
 {
-	struct pending p = k->pending[op];
-	bool outermost = !k->answering;
-
-	k->pending[op] = (struct pending){0};
-	k->answering = true;
-	if (p.stats) {
-		int r = result == 0 ? machine_process_stats(&k->m, stats) : result;
-		p.stats(p.data, r, r == 0 ? stats : NULL);
-	} else if (p.done) {
-		p.done(p.data, result);
-	}
 	bool freed = k->freed;
+
 	if (outermost) {
 		k->answering = false;
 		if (freed)
@@ -68,15 +64,70 @@ static bool answer(struct kvm_machine *k, enum vmm_op op, int result, struct mac
 	return !freed;
 }
 
+/* Calls back who asked. False: the machine was freed by that. */
+static bool answer(struct kvm_machine *k, unsigned slot, int result, struct machine_stats *stats)
+{
+	struct pending p = k->pending[slot];
+	bool outermost = !k->answering;
+
+	k->pending[slot] = (struct pending){0};
+	k->answering = true;
+	if (p.stats) {
+		int r = result == 0 ? machine_process_stats(&k->m, stats) : result;
+		p.stats(p.data, r, r == 0 ? stats : NULL);
+	} else if (p.done) {
+		p.done(p.data, result);
+	}
+	return answered(k, outermost);
+}
+
+/*
+ * Believed once for each connection, so that a monitor cannot make us busy; not while another peer is on its way: what
+ * was sent before its answer is about the one before. False: the machine was freed.
+ */
+static bool on_net_gone(struct kvm_machine *k, uint32_t link)
+{
+	if (link >= MACHINE_LINKS_MAX || !(k->links & 1u << link))
+		return true;
+	k->links &= ~(1u << link);
+	if (!k->m.net_gone)
+		return true;
+	/* As with an answer, the machine may be freed by it. */
+	bool outermost = !k->answering;
+	k->answering = true;
+	k->m.net_gone(k->m.net_gone_data, link);
+	return answered(k, outermost);
+}
+
+static void on_net_connected(struct kvm_machine *k, unsigned link, int result)
+{
+	unsigned bit = 1u << link;
+
+	/* -EISCONN: the one before has not gone yet. */
+	k->links &= ~bit;
+	k->links |= result == 0 ? k->asked & bit : result == -EISCONN ? bit : 0;
+}
+
 /* False: the machine was freed. */
 static bool on_reply(struct kvm_machine *k, struct vmm_reply *r)
 {
+	int result = r->result > 0 ? -EPROTO : r->result;
+
 	if (r->op == VMM_READY && !k->ready) {
 		/* What we applied before it ran counts as well. */
 		jail_merge(&k->status, &r->status);
 		k->ready = true;
-	} else if (r->op > VMM_READY && r->op < VMM_OPS && r->seq && r->seq == k->pending[r->op].seq) {
-		return answer(k, (enum vmm_op)r->op, r->result > 0 ? -EPROTO : r->result, &r->stats);
+		return true;
+	}
+	if (r->op == VMM_NET_GONE)
+		return on_net_gone(k, r->link);
+	for (unsigned slot = 0; slot < SLOTS; slot++) {
+		const struct pending *p = &k->pending[slot];
+		if (!p->seq || p->seq != r->seq || p->op != r->op)
+			continue;
+		if (p->op == VMM_NET_CONNECT)
+			on_net_connected(k, slot - VMM_OPS, result);
+		return answer(k, slot, result, &r->stats);
 	}
 	return true;
 }
@@ -89,7 +140,7 @@ static int take_replies(struct kvm_machine *k)
 {
 	struct vmm_reply r;
 
-	for (unsigned i = 0; i < VMM_OPS; i++) {
+	for (unsigned i = 0; i < SLOTS; i++) {
 		ssize_t n = recv(k->control, &r, sizeof(r), MSG_DONTWAIT | MSG_TRUNC);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
@@ -108,15 +159,16 @@ static void on_control(void *data, int fd, uint32_t events)
 	if (take_replies(k) != -EPIPE)
 		return;
 	loop_source_free(TAKE_PTR(k->control_io));
-	for (unsigned op = 0; op < VMM_OPS; op++) {
-		if (!answer(k, op, -ESRCH, NULL))
+	for (unsigned slot = 0; slot < SLOTS; slot++) {
+		if (!answer(k, slot, -ESRCH, NULL))
 			return;
 	}
 }
 
-static int request(
-	struct kvm_machine *k, enum vmm_op op, uint64_t arg, const int fds[2], const struct pending *p)
+static int request(struct kvm_machine *k, enum vmm_op op, uint64_t arg, const int *fds, size_t n_fds,
+	const struct pending *p)
 {
+	unsigned slot = op == VMM_NET_CONNECT ? VMM_OPS + (unsigned)arg : op;
 	struct vmm_request req = {.op = op, .arg = arg};
 	struct iovec iov = {&req, sizeof(req)};
 	union {
@@ -125,48 +177,64 @@ static int request(
 	} control = {0};
 	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 
-	if (k->pending[op].seq)
+	if (k->pending[slot].seq)
 		return -EBUSY;
 	if (!k->control_io)
 		return -ESRCH;
-	if (fds) {
+	if (n_fds) {
 		mh.msg_control = control.buf;
-		mh.msg_controllen = sizeof(control.buf);
+		mh.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
 		struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(2 * sizeof(int));
-		memcpy(CMSG_DATA(c), fds, 2 * sizeof(int));
+		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
 	}
 	k->seq += k->seq == UINT32_MAX ? 2 : 1; /* never 0 */
 	req.seq = k->seq;
 	if (sendmsg(k->control, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		return -errno;
-	k->pending[op] = *p;
-	k->pending[op].seq = req.seq;
+	k->pending[slot] = *p;
+	k->pending[slot].op = op;
+	k->pending[slot].seq = req.seq;
 	return 0;
 }
 
 static int kvm_pause(struct machine *m, bool pause, machine_done_fn fn, void *data)
 {
-	return request(
-		of(m), pause ? VMM_PAUSE : VMM_RESUME, 0, NULL, &(struct pending){.done = fn, .data = data});
+	return request(of(m), pause ? VMM_PAUSE : VMM_RESUME, 0, NULL, 0,
+		&(struct pending){.done = fn, .data = data});
 }
 
 static int kvm_stats(struct machine *m, machine_stats_fn fn, void *data)
 {
-	return request(of(m), VMM_STATS, 0, NULL, &(struct pending){.stats = fn, .data = data});
+	return request(of(m), VMM_STATS, 0, NULL, 0, &(struct pending){.stats = fn, .data = data});
 }
 
 static int kvm_save(struct machine *m, int state_fd, int mem_fd, machine_done_fn fn, void *data)
 {
 	const int fds[2] = {state_fd, mem_fd};
-	return request(of(m), VMM_SAVE, 0, fds, &(struct pending){.done = fn, .data = data});
+	return request(of(m), VMM_SAVE, 0, fds, 2, &(struct pending){.done = fn, .data = data});
 }
 
 static int kvm_balloon(struct machine *m, uint64_t bytes, machine_done_fn fn, void *data)
 {
-	return request(of(m), VMM_BALLOON, bytes, NULL, &(struct pending){.done = fn, .data = data});
+	return request(of(m), VMM_BALLOON, bytes, NULL, 0, &(struct pending){.done = fn, .data = data});
+}
+
+static int kvm_net_connect(struct machine *m, unsigned link, int fd, machine_done_fn fn, void *data)
+{
+	CLEANUP_CLOSE int sock = fd;
+	struct kvm_machine *k = of(m);
+	unsigned bit = 1u << link;
+	int r = request(
+		k, VMM_NET_CONNECT, link, &sock, sock >= 0, &(struct pending){.done = fn, .data = data});
+
+	if (r == 0) {
+		k->links &= ~bit;
+		k->asked = sock >= 0 ? k->asked | bit : k->asked & ~bit;
+	}
+	return r;
 }
 
 static bool kvm_status(struct machine *m, struct machine_status *ret)
@@ -196,10 +264,11 @@ static void kvm_free(struct machine *m)
 
 struct launch {
 	int fds_open[VMM_FD_DISKS + MACHINE_DISKS_MAX]; /* ours, to close; by their number in the child */
-	struct proc_fd fds[VMM_FD_DISKS + MACHINE_DISKS_MAX + 2];
+	struct proc_fd fds[VMM_FD_DISKS + MACHINE_DISKS_MAX + MACHINE_LINKS_MAX + 2];
 	size_t n_fds;
-	char mem[40], vcpus[24], disks[24 + MACHINE_DISKS_MAX], started[48];
-	const char *argv[10];
+	unsigned links; /* bits of those that have a peer */
+	char mem[40], vcpus[24], disks[24 + MACHINE_DISKS_MAX], started[48], net[48];
+	const char *argv[11];
 };
 
 static void launch_done(struct launch *l)
@@ -251,6 +320,9 @@ static void options(struct launch *l, const struct machine_config *c)
 	for (size_t i = 0; i < c->n_disks; i++)
 		l->disks[at++] = c->disks[i].read_only ? 'r' : 'w';
 	l->disks[at] = '\0';
+	const uint8_t *mac = c->net.mac;
+	snprintf(l->net, sizeof(l->net), "--net=%02x:%02x:%02x:%02x:%02x:%02x,%u,%u", mac[0], mac[1], mac[2],
+		mac[3], mac[4], mac[5], c->net.mtu, l->links);
 	l->argv[n++] = "a3s-box-vmm";
 	l->argv[n++] = l->vcpus;
 	l->argv[n++] = l->mem;
@@ -260,6 +332,8 @@ static void options(struct launch *l, const struct machine_config *c)
 		l->argv[n++] = "--name";
 		l->argv[n++] = c->name;
 	}
+	if (c->net.present)
+		l->argv[n++] = l->net;
 	if (c->debug_serial)
 		l->argv[n++] = "--serial";
 	if (c->restore_state_fd >= 0)
@@ -278,9 +352,16 @@ static int spawn(
 	give(l, control, VMM_FD_CONTROL);
 	give(l, c->hold_fd, VMM_FD_HOLD);
 	give(l, c->vsock_dirfd, VMM_FD_VSOCK_DIR);
+	int next = VMM_FD_DISKS + (int)c->n_disks;
+	for (unsigned i = 0; c->net.present && i < MACHINE_LINKS_MAX; i++) {
+		if (c->net.fds[i] > 0) {
+			give(l, c->net.fds[i], next++);
+			l->links |= 1u << i;
+		}
+	}
 	if (c->restore_state_fd >= 0) {
-		give(l, c->restore_state_fd, VMM_FD_DISKS + (int)c->n_disks);
-		give(l, c->restore_mem_fd, VMM_FD_DISKS + (int)c->n_disks + 1);
+		give(l, c->restore_state_fd, next);
+		give(l, c->restore_mem_fd, next + 1);
 	}
 	options(l, c);
 	struct proc_confine confine = jail_namespaces();
@@ -299,6 +380,8 @@ static int spawn(
 		return err_hint(e, "build or install a3s-box again");
 	}
 	jail_namespaces_report(&confine, &k->status);
+	k->m.has_net = c->net.present;
+	k->links = l->links;
 	return 0;
 }
 
@@ -347,4 +430,5 @@ const struct machine_ops machine_kvm_ops = {
 	.stats = kvm_stats,
 	.save = kvm_save,
 	.balloon = kvm_balloon,
+	.net_connect = kvm_net_connect,
 };

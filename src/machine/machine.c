@@ -8,6 +8,11 @@
 #include "backend.h"
 #include "base/io.h"
 #include "base/proc.h"
+#include "virtio/net.h"
+
+_Static_assert(MACHINE_LINKS_MAX == NET_LINKS_MAX, "all links of the device can be used");
+
+enum { MTU_MIN = 68 }; /* virtio 1.2 section 5.1.4.1 */
 
 int machine_start(struct loop *loop, const struct machine_config *c, struct machine **ret, struct err *e)
 {
@@ -18,6 +23,8 @@ int machine_start(struct loop *loop, const struct machine_config *c, struct mach
 	if (c->mem_bytes < MACHINE_MEM_MIN || c->mem_bytes > MACHINE_MEM_MAX || c->mem_bytes % (1 << 20))
 		return err_set(
 			e, -EINVAL, "memory of %llu bytes is not possible", (unsigned long long)c->mem_bytes);
+	if (c->net.present && c->net.mtu < MTU_MIN)
+		return err_set(e, -EINVAL, "MTU of %u: must be at least %d", c->net.mtu, MTU_MIN);
 	if (c->restore_state_fd >= 0 && c->accel != ACCEL_KVM)
 		return err_set(e, -ENOTSUP, "a saved machine goes on with the accelerator kvm only");
 	return (c->accel == ACCEL_KVM ? machine_kvm_ops : machine_qemu_ops).start(loop, c, ret, e);
@@ -46,11 +53,21 @@ void machine_kill(struct machine *m)
 
 void machine_free(struct machine *m)
 {
+	int status;
+
 	if (!m)
 		return;
-	machine_kill(m);
-	close_fd(&m->end_fd);
+	pid_t pid = m->pid;
+	int end_fd = m->end_fd;
+	/* The kernel takes its process apart while we release our part: both have the guest's memory to unmap. */
+	if (pid > 0)
+		kill(pid, SIGKILL);
+	m->pid = 0;
+	m->end_fd = -1;
 	m->ops->free(m);
+	if (pid > 0)
+		proc_wait(pid, &status);
+	close_fd(&end_fd);
 }
 
 bool machine_status(struct machine *m, struct machine_status *ret)
@@ -85,6 +102,23 @@ int machine_balloon(struct machine *m, uint64_t bytes, machine_done_fn fn, void 
 	if (m->pid <= 0)
 		return -ESRCH;
 	return m->ops->balloon ? m->ops->balloon(m, bytes, fn, data) : -ENOTSUP;
+}
+
+int machine_net_connect(struct machine *m, unsigned link, int fd, machine_done_fn fn, void *data)
+{
+	CLEANUP_CLOSE int sock = fd;
+
+	if (m->pid <= 0)
+		return -ESRCH;
+	if (!m->has_net)
+		return -ENOTSUP;
+	return link < MACHINE_LINKS_MAX ? m->ops->net_connect(m, link, TAKE_FD(sock), fn, data) : -EINVAL;
+}
+
+void machine_net_on_gone(struct machine *m, void (*fn)(void *data, unsigned link), void *data)
+{
+	m->net_gone = fn;
+	m->net_gone_data = data;
 }
 
 int machine_process_stats(const struct machine *m, struct machine_stats *ret)

@@ -5,8 +5,8 @@
  * THEORY OF OPERATION
  *
  * QEMU runs as our child with `-M microvm`: no PCI, no ACPI, virtio-mmio devices announced on the kernel's command
- * line, the kernel entered directly through PVH. It shares guest memory (a memfd) with the vsock device in our
- * process over an inherited socket, so nothing on the file system names the machine. There is no monitor socket: the
+ * line, the kernel entered directly through PVH. It shares guest memory (a memfd) with the vsock and network devices in our
+ * process over inherited sockets (vhost-user), so nothing on the file system names the machine. There is no monitor socket: the
  * machine ends when the guest resets (-no-reboot) or when we kill the child, and pauses when the child is stopped.
  * PR_SET_PDEATHSIG ends it when our thread dies, kill -9 included, so that no orphan survives a supervisor; until then
  * it holds hold_fd, the box's lock.
@@ -26,16 +26,21 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "jail.h"
+#include "qemu-net.h"
+#include "virtio/net.h"
+#include "virtio/vhost-user.h"
 #include "virtio/vsock.h"
 
 struct qemu_machine {
 	struct machine m; /* first */
 	struct vsock_dev *vsock;
-	struct vhost_user *vhost;
+	struct net_dev *net; /* NULL: none */
+	struct vhost_user *vhost, *net_vhost;
 	struct machine_status status;
 };
 
-enum { ARGS_MAX = 64 + 4 * MACHINE_DISKS_MAX, CHILD_VSOCK_FD = 3, CHILD_HOLD_FD = 4 };
+enum { ARGS_MAX = 70 + 4 * MACHINE_DISKS_MAX };
+enum { CHILD_VSOCK_FD = 3, CHILD_HOLD_FD = 4, CHILD_NET_FD = QEMU_NET_FD, CHILD_NET_LIBRARY_FD };
 
 struct args {
 	char *v[ARGS_MAX + 1]; /* owned */
@@ -116,6 +121,26 @@ static void cmdline_arg(struct args *a, const struct machine_config *c)
 		tsc);
 }
 
+/*
+ * QEMU keeps the device's configuration to itself: what it would serve there besides (a control queue, several pairs of
+ * queues, announcements) is off, since each is something that the guest sets up as it boots. The link is always up in it.
+ */
+static void net_args(struct args *a, const struct machine_net *net)
+{
+	static const char off[] = "mq=off,ctrl_vq=off,ctrl_rx=off,ctrl_rx_extra=off,ctrl_vlan=off,"
+				  "ctrl_mac_addr=off,ctrl_guest_offloads=off,guest_announce=off,"
+				  "guest_ecn=off,host_ecn=off,guest_ufo=off,host_ufo=off";
+	const uint8_t *m = net->mac;
+
+	arg(a, "-chardev");
+	arg(a, "socket,id=net,path=%s", QEMU_NET_PATH);
+	arg(a, "-netdev");
+	arg(a, "vhost-user,id=net,chardev=net,queues=1");
+	arg(a, "-device");
+	arg(a, "virtio-net-device,netdev=net,mac=%02x:%02x:%02x:%02x:%02x:%02x,host_mtu=%u,%s", m[0], m[1],
+		m[2], m[3], m[4], m[5], net->mtu, off);
+}
+
 static void build_args(struct args *a, const char *qemu, const struct machine_config *c)
 {
 	unsigned long long mib = c->mem_bytes >> 20;
@@ -156,6 +181,8 @@ static void build_args(struct args *a, const char *qemu, const struct machine_co
 	arg(a, "socket,id=vsock,fd=%d", CHILD_VSOCK_FD);
 	arg(a, "-device");
 	arg(a, "vhost-user-vsock-device,chardev=vsock");
+	if (c->net.present)
+		net_args(a, &c->net);
 	arg(a, "-chardev");
 	arg(a, "stdio,id=console,signal=off");
 	arg(a, "-serial");
@@ -218,7 +245,7 @@ static void on_vhost_gone(void *data, const char *reason)
 	struct qemu_machine *q = data;
 
 	/* QEMU is dead or dying; if not, it is broken beyond use. Its end is what the rest hangs on. */
-	log_debug("vsock device: %s", reason);
+	log_debug("vhost-user: %s", reason);
 	if (q->m.pid > 0)
 		kill(q->m.pid, SIGKILL);
 }
@@ -239,20 +266,68 @@ static int serve_vsock(struct qemu_machine *q, const struct machine_config *c, i
 	return r < 0 ? err_sys(e, r, "cannot set up the vsock device") : 0;
 }
 
-static int spawn(struct qemu_machine *q, const char *qemu, struct args *a, const struct machine_config *c,
-	int vsock_fd, struct err *e)
+static void on_net_gone(void *data, unsigned link)
 {
-	struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO},
-		{vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}};
-	/* Nothing of the user's environment, which may hold secrets, is QEMU's business. */
-	static const char *const env[] = {"PATH=/usr/bin:/bin", "LANG=C", NULL};
+	struct qemu_machine *q = data;
+
+	if (q->m.net_gone)
+		q->m.net_gone(q->m.net_gone_data, link);
+}
+
+/* The same for the network device, if there is to be one; its links' sockets are the caller's: ours are duplicates. */
+static int serve_net(struct qemu_machine *q, const struct machine_net *net, int *ret_fd, struct err *e)
+{
+	struct net_config c = {.mtu = net->mtu, .vnet_hdr = true};
+	int pair[2];
+
+	if (!net->present)
+		return 0;
+	memcpy(c.mac, net->mac, sizeof(c.mac));
+	int r = net_new(q->m.loop, &c, &q->net);
+	for (unsigned i = 0; r == 0 && i < MACHINE_LINKS_MAX; i++) {
+		if (net->fds[i] <= 0)
+			continue;
+		int fd = fcntl(net->fds[i], F_DUPFD_CLOEXEC, 3);
+		r = fd < 0 ? -errno : net_connect(q->net, i, fd);
+	}
+	if (r == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		r = -errno;
+	if (r == 0) {
+		*ret_fd = pair[1];
+		r = vhost_user_new(q->m.loop, net_device(q->net), net_device(q->net)->n_queues, pair[0],
+			on_vhost_gone, q, &q->net_vhost);
+	}
+	if (r < 0)
+		return err_sys(e, r, "cannot set up the network device");
+	net_on_disconnect(q->net, on_net_gone, q);
+	q->m.has_net = true;
+	return 0;
+}
+
+static int spawn(struct qemu_machine *q, const char *qemu, struct args *a, const struct machine_config *c,
+	int vsock_fd, int net_fd, struct err *e)
+{
+	enum { NET_FDS = 2 };
+	CLEANUP_CLOSE int library = -1;
+	if (c->net.present) {
+		library = machine_open_file("network device", c->qemu_net, O_RDONLY, e);
+		if (library < 0)
+			return library;
+	}
+	const struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO},
+		{vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}, {net_fd, CHILD_NET_FD},
+		{library, CHILD_NET_LIBRARY_FD}};
+	/* Nothing of the user's environment, which may hold secrets, is QEMU's business. By number: a path may have colons. */
+	char preload[48];
+	snprintf(preload, sizeof(preload), "LD_PRELOAD=/proc/self/fd/%d", CHILD_NET_LIBRARY_FD);
+	const char *const env[] = {"PATH=/usr/bin:/bin", "LANG=C", c->net.present ? preload : NULL, NULL};
 	CLEANUP(jail_qemu_done) struct jail_qemu jail;
 	jail_qemu_prepare(&jail, qemu, c);
 	struct proc_opts o = {.path = qemu,
 		.argv = (const char *const *)a->v,
 		.envp = env,
 		.fds = fds,
-		.n_fds = ARRAY_LEN(fds),
+		.n_fds = ARRAY_LEN(fds) - (c->net.present ? 0 : NET_FDS),
 		.die_with_parent = true,
 		.new_session = true,
 		.no_new_privs = true,
@@ -266,7 +341,7 @@ static int spawn(struct qemu_machine *q, const char *qemu, struct args *a, const
 
 static int qemu_start(struct loop *loop, const struct machine_config *c, struct machine **ret, struct err *e)
 {
-	CLEANUP_CLOSE int vsock_fd = -1;
+	CLEANUP_CLOSE int vsock_fd = -1, net_fd = -1;
 	int r = check_file("guest kernel", c->kernel, e);
 	if (r == 0)
 		r = check_file("guest initramfs", c->initrd, e);
@@ -286,7 +361,9 @@ static int qemu_start(struct loop *loop, const struct machine_config *c, struct 
 	q->m = (struct machine){.ops = &machine_qemu_ops, .loop = loop, .end_fd = -1};
 	r = serve_vsock(q, c, &vsock_fd, e);
 	if (r == 0)
-		r = spawn(q, qemu, &a, c, vsock_fd, e);
+		r = serve_net(q, &c->net, &net_fd, e);
+	if (r == 0)
+		r = spawn(q, qemu, &a, c, vsock_fd, net_fd, e);
 	if (r < 0) {
 		machine_free(&q->m);
 		return r;
@@ -299,6 +376,8 @@ static void qemu_free(struct machine *m)
 {
 	struct qemu_machine *q = of(m);
 
+	vhost_user_free(q->net_vhost);
+	net_free(q->net);
 	vhost_user_free(q->vhost);
 	vsock_free(q->vsock);
 	free(q);
@@ -329,8 +408,21 @@ static int qemu_stats(struct machine *m, machine_stats_fn fn, void *data)
 	return 0;
 }
 
+static int qemu_net_connect(struct machine *m, unsigned link, int fd, machine_done_fn fn, void *data)
+{
+	int r = 0;
+
+	if (fd < 0)
+		net_disconnect(of(m)->net, link);
+	else
+		r = net_connect(of(m)->net, link, fd);
+	fn(data, r);
+	return 0;
+}
+
 const struct machine_ops machine_qemu_ops = {.start = qemu_start,
 	.free = qemu_free,
 	.status = qemu_status,
 	.pause = qemu_pause,
-	.stats = qemu_stats};
+	.stats = qemu_stats,
+	.net_connect = qemu_net_connect};

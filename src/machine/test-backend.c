@@ -7,13 +7,16 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
 
 #include "base/io.h"
 #include "machine/machine.h"
+#include "vmm/protocol.h"
 
 enum { LIMIT_MS = 30000 };
 
@@ -146,6 +149,164 @@ static void what_is_no_answer_ends_the_conversation(void **state)
 	assert_false(machine_status(m, &status));
 }
 
+/* ---- network ---- */
+
+static unsigned gone, gone_links;
+
+static void on_gone(void *data, unsigned link)
+{
+	gone++;
+	gone_links |= 1u << link;
+}
+
+static void on_gone_free(void *data, unsigned link)
+{
+	on_gone(data, link);
+	machine_free(m);
+	m = NULL;
+}
+
+/* A monitor in Python that has `send` and `take`, which gives operation, sequence, argument and descriptors. */
+static void put_python(const char *body)
+{
+	char text[4096];
+
+	snprintf(text, sizeof(text),
+		"#!/usr/bin/python3\n"
+		"import socket, struct, sys, time\n"
+		"PAUSE, CONNECT, GONE = %d, %d, %d\n"
+		"s = socket.socket(fileno=%d)\n"
+		"def send(op, seq=0, result=0, link=0):\n"
+		"    s.send(struct.pack('IIiII', op, seq, result, 0, link).ljust(%zu, b'\\0'))\n"
+		"def take():\n"
+		"    data, fds, _, _ = socket.recv_fds(s, 64, 4)\n"
+		"    return struct.unpack('IIQ', data) + (fds,)\n"
+		"%s\ntime.sleep(1000)\n",
+		VMM_PAUSE, VMM_NET_CONNECT, VMM_NET_GONE, VMM_FD_CONTROL, sizeof(struct vmm_reply), body);
+	put_monitor(text);
+}
+
+static void add_net(void)
+{
+	conf.net = (struct machine_net){.present = true, .mac = {2, 0, 0, 0xff, 0, 1}, .mtu = 1500};
+	gone = gone_links = 0;
+}
+
+static void the_monitor_inherits_the_links_peers(void **state)
+{
+	int first[2], second[2];
+	char byte;
+	struct stat st;
+
+	put_python("print(sys.argv[1:], flush=True)\n"
+		   "for fd, c in ((8, b'a'), (9, b'b')):\n"
+		   "    socket.socket(fileno=fd).send(c)\n");
+	add_net();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, first), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, second), 0);
+	conf.net.fds[0] = first[1];
+	conf.net.fds[7] = second[1];
+	start();
+	assert_int_equal(recv(first[0], &byte, 1, 0), 1);
+	assert_int_equal(byte, 'a');
+	assert_int_equal(recv(second[0], &byte, 1, 0), 1);
+	assert_int_equal(byte, 'b');
+	assert_int_equal(fstat(first[1], &st), 0); /* borrowed */
+	CLEANUP_FREE char *said = NULL;
+	assert_int_equal(io_read_file_at(AT_FDCWD, file, 4096, &said, NULL), 0);
+	assert_non_null(strstr(said, "'--net=02:00:00:ff:00:01,1500,129'"));
+	for (int i = 0; i < 2; i++) {
+		close(first[i]);
+		close(second[i]);
+	}
+}
+
+static void links_are_given_and_taken_away(void **state)
+{
+	int pair[2];
+	char text[16] = "";
+
+	/* Two at once, of different links, answered in the other order; then one without a descriptor. */
+	put_python("_, a, link, fds = take()\n"
+		   "_, b, link2, fds2 = take()\n"
+		   "send(CONNECT, b, 0)\n"
+		   "send(CONNECT, a, -106)\n"
+		   "_, c, link3, fds3 = take()\n"
+		   "text = '%d%d%d%d%d%d' % (link, link2, link3, len(fds), len(fds2), len(fds3))\n"
+		   "socket.socket(fileno=fds2[0]).send(text.encode())\n"
+		   "send(CONNECT, c, 0)\n");
+	add_net();
+	start();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(machine_net_connect(m, 1, dup(pair[1]), on_done, NULL), 0);
+	assert_int_equal(machine_net_connect(m, 1, dup(pair[1]), on_done, NULL), -EBUSY);
+	assert_int_equal(machine_net_connect(m, 2, pair[1], on_done, NULL), 0);
+	turn_until(2);
+	assert_int_equal(last_result, -EISCONN);
+	assert_int_equal(machine_net_connect(m, 4, -1, on_done, NULL), 0);
+	turn_until(3);
+	assert_int_equal(last_result, 0);
+	assert_true(recv(pair[0], text, sizeof(text) - 1, 0) > 0);
+	assert_string_equal(text, "124110");
+	assert_int_equal(recv(pair[0], text, 1, MSG_DONTWAIT),
+		-1); /* no end of ours is open any more, the monitor's is */
+	assert_int_equal(errno, EAGAIN);
+	close(pair[0]);
+	assert_int_equal(machine_net_connect(m, MACHINE_LINKS_MAX, -1, on_done, NULL), -EINVAL);
+}
+
+/* It may say so whenever it likes: believed it is once for each connection. */
+static void a_link_goes_once(void **state)
+{
+	int pair[2];
+
+	put_python("for link in (0, 0, 1, 5, 5, 8, 31, 32, 0xffffffff):\n"
+		   "    send(GONE, link=link)\n"
+		   "_, seq, _, fds = take()\n"
+		   "send(GONE, link=1)\n" /* of the one before */
+		   "send(CONNECT, seq)\n"
+		   "_, seq, _, _ = take()\n"
+		   "send(GONE, link=1)\n"
+		   "send(GONE, link=1)\n"
+		   "send(PAUSE, seq)\n");
+	add_net();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	conf.net.fds[0] = pair[1];
+	conf.net.fds[5] = pair[1];
+	start();
+	machine_net_on_gone(m, on_gone, NULL);
+	assert_int_equal(machine_net_connect(m, 1, dup(pair[1]), on_done, NULL), 0);
+	turn_until(1);
+	assert_int_equal(last_result, 0);
+	assert_int_equal(gone, 2);
+	assert_int_equal(gone_links, 1 << 0 | 1 << 5);
+	assert_int_equal(machine_pause(m, on_done, NULL), 0);
+	turn_until(2);
+	assert_int_equal(gone, 3);
+	assert_int_equal(gone_links, 1 << 0 | 1 << 1 | 1 << 5);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void a_link_that_goes_may_take_the_machine_along(void **state)
+{
+	int pair[2];
+
+	put_python("send(GONE, link=0)\nsend(GONE, link=1)\n");
+	add_net();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	conf.net.fds[0] = conf.net.fds[1] = pair[1];
+	start();
+	machine_net_on_gone(m, on_gone_free, NULL);
+	for (uint64_t until = time_mono_ns() + LIMIT_MS * 1000000ull; m;) {
+		assert_true(time_mono_ns() < until);
+		assert_int_equal(loop_turn(loop, 100), 0);
+	}
+	assert_int_equal(gone, 1);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void a_missing_monitor_is_named_with_a_hint(void **state)
 {
 	struct err e = {0};
@@ -165,6 +326,10 @@ int main(void)
 		TEST(requests_under_way_are_answered_when_the_monitor_dies),
 		TEST(an_answer_may_free_the_machine),
 		TEST(what_is_no_answer_ends_the_conversation),
+		TEST(the_monitor_inherits_the_links_peers),
+		TEST(links_are_given_and_taken_away),
+		TEST(a_link_goes_once),
+		TEST(a_link_that_goes_may_take_the_machine_along),
 		TEST(a_missing_monitor_is_named_with_a_hint),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

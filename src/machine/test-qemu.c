@@ -17,11 +17,13 @@
 #include <cmocka.h>
 
 #include "base/io.h"
+#include "base/proc.h"
 #include "machine/machine.h"
+#include "qemu-net.h"
 
 enum { LIMIT_MS = 60000, ARGS_MAX = 128 };
 
-static char top[64], kernel[128], initrd[128], qemu[128];
+static char top[64], kernel[128], initrd[128], qemu[128], library[512];
 static int dir = -1, console[2], logs[2];
 static struct loop *loop;
 static struct machine_config conf;
@@ -47,6 +49,8 @@ static int set_up(void **state)
 		pipe2(console, O_CLOEXEC) < 0 || pipe2(logs, O_CLOEXEC) < 0 || loop_new(&loop) < 0)
 		return -1;
 	put_script("qemu", "#!/bin/sh\nfor a; do printf '%s\\n' \"$a\"; done\necho END\nexec sleep 1000\n");
+	CLEANUP_FREE char *self = proc_self_dir();
+	snprintf(library, sizeof(library), "%s/../../a3s-box-qemu.so", self ? self : ".");
 	conf = (struct machine_config){.kernel = kernel,
 		.initrd = initrd,
 		.vcpus = 3,
@@ -245,6 +249,174 @@ static void qemu_gets_neither_our_environment_nor_new_privileges(void **state)
 	machine_free(m);
 }
 
+/* ---- network ---- */
+
+static int answers, last_result;
+
+static void on_done(void *data, int result)
+{
+	answers++;
+	last_result = result;
+}
+
+static unsigned gone, gone_link;
+
+static void on_gone(void *data, unsigned link)
+{
+	gone++;
+	gone_link = link;
+}
+
+static void turn(void)
+{
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(loop_turn(loop, 1), 0);
+}
+
+static void add_net(void)
+{
+	conf.qemu_net = library;
+	conf.net = (struct machine_net){.present = true, .mac = {2, 0xa, 0xb0, 1, 2, 3}, .mtu = 65520};
+}
+
+static void pair(int fds[2])
+{
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+}
+
+static void the_network_device_is_as_configured(void **state)
+{
+	add_net();
+	struct machine *m = start_and_read_args();
+	const char *device = value_of("-device", 1);
+
+	assert_string_equal(value_of("-netdev", 0), "vhost-user,id=net,chardev=net,queues=1");
+	assert_non_null(strstr(device, "virtio-net-device,netdev=net,mac=02:0a:b0:01:02:03,host_mtu=65520,"));
+	static const char *const off[] = {"ctrl_vq", "mq", "guest_announce", "guest_ufo"};
+	for (size_t i = 0; i < ARRAY_LEN(off); i++) {
+		char want[64];
+		snprintf(want, sizeof(want), ",%s=off", off[i]);
+		assert_non_null(strstr(device, want));
+	}
+	machine_free(m);
+}
+
+/* Who may neither make nor connect sockets has one: any Unix stream socket is what it inherits, and that once. */
+static void qemu_connects_to_what_it_inherits(void **state)
+{
+	add_net();
+	put_script("qemu", "#!/bin/sh\nfor i in 3 4 5 6 7 8 9; do test -e /proc/self/fd/$i && echo $i; done\n"
+			   "readlink /proc/self/fd/6\n"
+			   "python3 -c '\n"
+			   "import socket\n"
+			   "def attempt(path, family=socket.AF_UNIX, kind=socket.SOCK_STREAM):\n"
+			   "    try:\n"
+			   "        s = socket.socket(family, kind)\n"
+			   "        s.connect(path)\n"
+			   "        print(\"connected\", s.getpeername() == \"\")\n"
+			   "        return s\n"
+			   "    except OSError as e:\n"
+			   "        print(e.strerror)\n"
+			   "attempt(\"/tmp/x\")\n"
+			   "attempt(\"" QEMU_NET_PATH "x\")\n"
+			   "attempt(\"" QEMU_NET_PATH "\", kind=socket.SOCK_DGRAM)\n"
+			   "attempt((\"127.0.0.1\", 1), socket.AF_INET)\n"
+			   "s = attempt(\"" QEMU_NET_PATH "\")\n"
+			   "attempt(\"" QEMU_NET_PATH "\")\n"
+			   "'\ntest -e /proc/self/fd/5 && echo kept\necho END\nexec sleep 1000\n");
+	struct machine *m = start();
+	char want[1024];
+
+	read_until(console[0], "END\n");
+	if (!strstr(output, "connected True\n"))
+		skip(); /* no Python, or one that is linked statically */
+	CLEANUP_FREE char *real = realpath(library, NULL);
+	snprintf(want, sizeof(want),
+		"3\n4\n5\n6\n%s\n"
+		"Operation not permitted\n"
+		"Operation not permitted\n"
+		"Operation not permitted\n"
+		"Operation not permitted\n"
+		"connected True\n"
+		"Operation not permitted\n"
+		"kept\nEND\n",
+		real);
+	assert_string_equal(output, want);
+	machine_free(m);
+}
+
+static void links_are_given_and_taken_away(void **state)
+{
+	int first[2], second[2];
+	char c;
+
+	add_net();
+	pair(first);
+	conf.net.fds[3] = first[1];
+	struct machine *m = start_and_read_args();
+	machine_net_on_gone(m, on_gone, NULL);
+	answers = 0;
+	gone = 0;
+	assert_true(fcntl(first[1], F_GETFD) >= 0); /* borrowed */
+	close(first[1]);
+	turn();
+	assert_int_equal(recv(first[0], &c, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN); /* and still somebody's */
+
+	pair(second);
+	assert_int_equal(machine_net_connect(m, 3, dup(second[1]), on_done, NULL), 0);
+	assert_true(answers == 1 && last_result == -EISCONN);
+	assert_int_equal(machine_net_connect(m, 3, -1, on_done, NULL), 0);
+	assert_true(answers == 2 && last_result == 0);
+	assert_int_equal(recv(first[0], &c, 1, 0), 0);
+	assert_int_equal(machine_net_connect(m, 3, second[1], on_done, NULL), 0);
+	assert_true(answers == 3 && last_result == 0);
+	turn();
+	assert_int_equal(gone, 0);
+	close(second[0]);
+	turn();
+	assert_true(gone == 1 && gone_link == 3);
+	assert_int_equal(machine_net_connect(m, MACHINE_LINKS_MAX, dup(dir), on_done, NULL), -EINVAL);
+	machine_kill(m);
+	assert_int_equal(machine_net_connect(m, 0, dup(dir), on_done, NULL), -ESRCH);
+	assert_int_equal(answers, 3);
+	machine_free(m);
+	close(first[0]);
+}
+
+static void free_machine(void *data, unsigned link)
+{
+	machine_free(*(struct machine **)data);
+	*(struct machine **)data = NULL;
+}
+
+static void a_link_that_goes_may_take_the_machine_along(void **state)
+{
+	int fds[2];
+
+	add_net();
+	pair(fds);
+	conf.net.fds[0] = fds[1];
+	struct machine *m = start();
+	machine_net_on_gone(m, free_machine, &m);
+	close(fds[0]);
+	close(fds[1]);
+	turn();
+	assert_null(m);
+}
+
+static void without_the_device_there_are_no_links(void **state)
+{
+	struct machine *m = start();
+	int fds[2];
+
+	pair(fds);
+	assert_int_equal(machine_net_connect(m, 0, fds[1], on_done, NULL), -ENOTSUP);
+	assert_int_equal(fcntl(fds[1], F_GETFD), -1); /* consumed */
+	close(fds[0]);
+	machine_free(m);
+}
+
 /* ---- refusals ---- */
 
 static void assert_refused(int code, const char *text)
@@ -272,6 +444,13 @@ static void impossible_machines_are_refused(void **state)
 	conf.mem_bytes = MACHINE_MEM_MIN;
 	conf.n_disks = MACHINE_DISKS_MAX + 1;
 	assert_refused(-EINVAL, "disks");
+	conf.n_disks = 0;
+	add_net();
+	conf.net.mtu = 67;
+	assert_refused(-EINVAL, "MTU");
+	conf.net.mtu = 68;
+	conf.qemu_net = "/absent/library";
+	assert_refused(-ENOENT, "/absent/library");
 }
 
 static void missing_files_are_named(void **state)
@@ -423,6 +602,11 @@ int main(void)
 		TEST(only_an_emulated_guest_is_told_the_hosts_clock),
 		TEST(the_child_has_console_log_and_vsock_and_nothing_else),
 		TEST(qemu_gets_neither_our_environment_nor_new_privileges),
+		TEST(the_network_device_is_as_configured),
+		TEST(qemu_connects_to_what_it_inherits),
+		TEST(links_are_given_and_taken_away),
+		TEST(a_link_that_goes_may_take_the_machine_along),
+		TEST(without_the_device_there_are_no_links),
 		TEST(impossible_machines_are_refused),
 		TEST(missing_files_are_named),
 		TEST(a_missing_qemu_is_named_with_a_hint),

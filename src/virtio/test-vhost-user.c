@@ -160,6 +160,17 @@ static void test_negotiation(void **state)
 	assert_int_equal(f->n_gone, 0);
 }
 
+/* QEMU keeps a network device's configuration to itself, and warns of a back end that offers it. */
+static void test_network_device_has_no_config(void **state)
+{
+	struct fixture *f = *state;
+	f->p.dev.id = VIRTIO_ID_NET;
+	assert_int_equal(
+		drv_get_u64(&f->d, VHOST_USER_GET_PROTOCOL_FEATURES), VHOST_USER_PROTOCOL_F_REPLY_ACK);
+	drv_set_u64(&f->d, VHOST_USER_SET_PROTOCOL_FEATURES, VHOST_USER_PROTOCOL_F_CONFIG);
+	assert_gone(f);
+}
+
 static void test_reply_ack(void **state)
 {
 	struct fixture *f = *state;
@@ -575,6 +586,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_negotiation),
+		T(test_network_device_has_no_config),
 		T(test_reply_ack),
 		T(test_rings),
 		T(test_disabled_ring),

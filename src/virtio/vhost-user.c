@@ -31,8 +31,15 @@
 #include "vhost-user-mem.h"
 #include "vhost-user-proto.h"
 
-/* REPLY_ACK lets the front end wait for a message's effect; CONFIG carries the guest's CID. */
-#define PROTOCOL_FEATURES (VHOST_USER_PROTOCOL_F_REPLY_ACK | VHOST_USER_PROTOCOL_F_CONFIG)
+/*
+ * REPLY_ACK lets the front end wait for a message's effect; CONFIG carries the guest's CID. Of a network device the front
+ * end keeps the configuration, and QEMU warns of a back end that has one.
+ */
+static uint64_t protocol_features(const struct virtio_device *dev)
+{
+	return VHOST_USER_PROTOCOL_F_REPLY_ACK |
+	       (dev->id == VIRTIO_ID_NET ? 0 : VHOST_USER_PROTOCOL_F_CONFIG);
+}
 
 /* Messages handled per turn before other sources of the loop get theirs. */
 #define MESSAGES_PER_TURN 16
@@ -244,12 +251,12 @@ static int on_set_features(struct vhost_user *u)
 
 static int on_get_protocol_features(struct vhost_user *u)
 {
-	return reply_u64(u, PROTOCOL_FEATURES);
+	return reply_u64(u, protocol_features(u->dev));
 }
 
 static int on_set_protocol_features(struct vhost_user *u)
 {
-	if (u->msg.p.u64 & ~PROTOCOL_FEATURES)
+	if (u->msg.p.u64 & ~protocol_features(u->dev))
 		return refuse(u, "protocol feature acknowledged that was not offered");
 	u->acked_protocol = u->msg.p.u64;
 	return 0;

@@ -16,6 +16,9 @@ int wire_field_list(struct buf *msg, uint8_t tag, const struct strv *list);
 int wire_limits_fields(struct buf *msg, const struct wire_limits *l);
 /* Into an empty *ret, which is empty again on failure. */
 int wire_limits_parse(const uint8_t *p, size_t len, struct wire_limits *ret);
+/* The same of networks. */
+int wire_network_fields(struct buf *msg, const struct wire_network *n);
+int wire_network_parse(const uint8_t *p, size_t len, struct wire_network *ret);
 /* Appends a string field to a list of at most WIRE_LIST_MAX entries. */
 int wire_field_push_str(const struct wire_field *f, struct strv *list);
 

@@ -27,6 +27,7 @@ int64_t wire_max_payload(uint8_t type)
 	case WIRE_FAIL:
 	case WIRE_UPDATE:
 	case WIRE_STATS:
+	case WIRE_FORWARD:
 		return 4096;
 	case WIRE_STDIN:
 	case WIRE_STDOUT:
@@ -35,6 +36,7 @@ int64_t wire_max_payload(uint8_t type)
 	case WIRE_CONFIG:
 	case WIRE_START:
 	case WIRE_TASKS:
+	case WIRE_NETWORK:
 		return WIRE_MESSAGE_MAX;
 	case WIRE_CTL_REQUEST:
 	case WIRE_CTL_REPLY:

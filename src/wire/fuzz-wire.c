@@ -66,6 +66,8 @@ static void decode_all(const struct wire_frame *f)
 	}
 	ROUND_TRIP(wire_hello, wire_get_hello, wire_put_hello, wire_hello_done);
 	ROUND_TRIP(wire_config, wire_get_config, wire_put_config, wire_config_done);
+	ROUND_TRIP(wire_network, wire_get_network, wire_put_network, wire_network_done);
+	ROUND_TRIP(wire_forward, wire_get_forward, wire_put_forward, wire_forward_done);
 	ROUND_TRIP(wire_process, wire_get_process, wire_put_process, wire_process_done);
 	ROUND_TRIP(wire_limits, wire_get_limits, wire_put_limits, wire_limits_done);
 	ROUND_TRIP(wire_stats, wire_get_stats, wire_put_stats, stats_done);

@@ -8,8 +8,7 @@ enum { HELLO_VERSION = 1, HELLO_RELEASE = 2 };
 enum { FAIL_STATUS = 1, FAIL_TEXT = 2 };
 enum {
 	CONFIG_HOSTNAME = 1,
-	CONFIG_HOST = 2, /* repeated */
-	CONFIG_RESOLV = 3,
+	/* 2 and 3 are retired */
 	CONFIG_REAL_NS = 4,
 	CONFIG_ENTROPY = 5,
 	CONFIG_READ_ONLY = 6,
@@ -19,6 +18,7 @@ enum {
 	CONFIG_SYSCTL = 10,
 	CONFIG_DEVICE = 11,
 	CONFIG_FLAGS = 12,
+	CONFIG_NETWORK = 13, /* fields of a network inside */
 };
 enum { CONFIG_FLAG_PRIVILEGED = 1, CONFIG_FLAG_UNMASKED = 2, CONFIG_FLAG_USER_NS = 4 };
 
@@ -104,7 +104,7 @@ int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret)
 
 static int put_config_settings(struct buf *msg, const struct wire_config *c)
 {
-	CLEANUP(buf_done) struct buf limits = {0};
+	CLEANUP(buf_done) struct buf limits = {0}, network = {0};
 	uint64_t flags = (c->privileged ? CONFIG_FLAG_PRIVILEGED : 0) |
 			 (c->unmasked ? CONFIG_FLAG_UNMASKED : 0) |
 			 (c->user_namespace ? CONFIG_FLAG_USER_NS : 0);
@@ -112,6 +112,10 @@ static int put_config_settings(struct buf *msg, const struct wire_config *c)
 
 	if (r == 0 && limits.len)
 		r = wire_field_bytes(msg, CONFIG_LIMITS, buf_data(&limits), limits.len);
+	if (r == 0)
+		r = wire_network_fields(&network, &c->network);
+	if (r == 0 && network.len)
+		r = wire_field_bytes(msg, CONFIG_NETWORK, buf_data(&network), network.len);
 	if (r == 0)
 		r = wire_field_u64(msg, CONFIG_SHM, c->shm_bytes);
 	if (r == 0)
@@ -128,10 +132,6 @@ int wire_put_config(struct buf *out, const struct wire_config *c)
 	struct buf msg = {0};
 	int r = wire_field_str(&msg, CONFIG_HOSTNAME, c->hostname);
 	if (r == 0)
-		r = wire_field_list(&msg, CONFIG_HOST, &c->hosts);
-	if (r == 0)
-		r = wire_field_str(&msg, CONFIG_RESOLV, c->resolv_conf);
-	if (r == 0)
 		r = wire_field_u64(&msg, CONFIG_REAL_NS, (uint64_t)c->real_ns);
 	if (r == 0)
 		r = wire_field_bytes(&msg, CONFIG_ENTROPY, c->entropy, sizeof(c->entropy));
@@ -145,8 +145,7 @@ int wire_put_config(struct buf *out, const struct wire_config *c)
 void wire_config_done(struct wire_config *c)
 {
 	free(c->hostname);
-	strv_done(&c->hosts);
-	free(c->resolv_conf);
+	wire_network_done(&c->network);
 	wire_limits_done(&c->limits);
 	strv_done(&c->tmpfs);
 	strv_done(&c->sysctls);
@@ -162,10 +161,6 @@ static int get_config_field(const struct wire_field *f, struct wire_config *c)
 	switch (f->tag) {
 	case CONFIG_HOSTNAME:
 		return wire_field_get_str(f, &c->hostname);
-	case CONFIG_HOST:
-		return wire_field_push_str(f, &c->hosts);
-	case CONFIG_RESOLV:
-		return wire_field_get_str(f, &c->resolv_conf);
 	case CONFIG_REAL_NS:
 		r = wire_field_get_u64(f, &v);
 		if (r == 0)
@@ -183,6 +178,9 @@ static int get_config_field(const struct wire_field *f, struct wire_config *c)
 		return r;
 	case CONFIG_LIMITS:
 		return wire_limits_parse(f->data, f->len, &c->limits);
+	case CONFIG_NETWORK:
+		wire_network_done(&c->network);
+		return wire_network_parse(f->data, f->len, &c->network);
 	case CONFIG_SHM:
 		return wire_field_get_u64(f, &c->shm_bytes);
 	case CONFIG_TMPFS:

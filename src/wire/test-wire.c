@@ -20,7 +20,8 @@ static const struct {
 	{WIRE_START, WIRE_MESSAGE_MAX}, {WIRE_STARTED, 4}, {WIRE_STDIN, WIRE_DATA_MAX}, {WIRE_STDIN_EOF, 0},
 	{WIRE_STDIN_CREDIT, 4}, {WIRE_STDOUT, WIRE_DATA_MAX}, {WIRE_STDERR, WIRE_DATA_MAX}, {WIRE_RESIZE, 4},
 	{WIRE_EXIT, 4}, {WIRE_DETACH, 0}, {WIRE_UPDATE, 4096}, {WIRE_DONE, 0}, {WIRE_GET_STATS, 0},
-	{WIRE_STATS, 4096}, {WIRE_GET_TASKS, 0}, {WIRE_TASKS, WIRE_MESSAGE_MAX}, {WIRE_CTL_REQUEST, 65536},
+	{WIRE_STATS, 4096}, {WIRE_GET_TASKS, 0}, {WIRE_TASKS, WIRE_MESSAGE_MAX},
+	{WIRE_NETWORK, WIRE_MESSAGE_MAX}, {WIRE_FORWARD, 4096}, {WIRE_CTL_REQUEST, 65536},
 	{WIRE_CTL_REPLY, 65536}};
 
 static int64_t limit_of(unsigned type)
@@ -263,27 +264,108 @@ static void assert_strv(const struct strv *a, const struct strv *b)
 		assert_null(a->v[a->n]);
 }
 
+static void add_nic(struct wire_network *n, uint32_t link, const char *name)
+{
+	n->nics[n->n_nics++] = (struct wire_nic){.link = link,
+		.name = strdup(name),
+		.ip4 = strdup("10.87.0.2"),
+		.prefix4 = 24,
+		.ip6 = strdup("fd00::2"),
+		.prefix6 = 64,
+		.gateway4 = link ? NULL : strdup("10.87.0.1"),
+		.mtu = 65520};
+}
+
+static void assert_nic(const struct wire_nic *a, const struct wire_nic *b)
+{
+	assert_int_equal(a->link, b->link);
+	assert_string_equal(a->name, b->name);
+	assert_string_equal(a->ip4, b->ip4);
+	assert_string_equal(a->ip6, b->ip6);
+	assert_int_equal(a->prefix4, b->prefix4);
+	assert_int_equal(a->prefix6, b->prefix6);
+	assert_int_equal(a->mtu, b->mtu);
+	assert_int_equal(a->gateway4 == NULL, b->gateway4 == NULL);
+	assert_null(a->gateway6);
+}
+
+static void a_network_survives_the_wire(void **state)
+{
+	struct wire_network n = {0}, back;
+	struct buf b = {0};
+
+	for (uint32_t i = 0; i < WIRE_NICS_MAX; i++)
+		add_nic(&n, i, i ? "eth1" : "eth0");
+	assert_int_equal(strv_push(&n.hosts, "10.87.0.2\tbox"), 0);
+	assert_int_equal(wire_put_network(&b, &n), 0);
+	struct wire_frame f = only_frame(&b, WIRE_NETWORK);
+	assert_int_equal(wire_get_network(&f, &back), 0);
+	assert_int_equal(back.n_nics, WIRE_NICS_MAX);
+	for (size_t i = 0; i < n.n_nics; i++)
+		assert_nic(&back.nics[i], &n.nics[i]);
+	assert_strv(&back.hosts, &n.hosts);
+	assert_null(back.resolv_conf);
+	wire_network_done(&back);
+
+	/* One more than there may be, and a number out of its range. */
+	uint8_t nic[] = {1, 0, 0, 0, 0};
+	assert_int_equal(buf_append(&b, nic, sizeof(nic)), 0);
+	f.len += sizeof(nic);
+	f.payload = buf_data(&b) + WIRE_HEADER_SIZE;
+	assert_int_equal(wire_get_network(&f, &back), -EBADMSG);
+	uint8_t prefix[] = {1, 0, 0, 0, 13, 4, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 33};
+	f = (struct wire_frame){.type = WIRE_NETWORK, .len = sizeof(prefix), .payload = prefix};
+	assert_int_equal(wire_get_network(&f, &back), -EBADMSG);
+	prefix[17] = 32;
+	assert_int_equal(wire_get_network(&f, &back), 0);
+	wire_network_done(&back);
+	wire_network_done(&n);
+	buf_done(&b);
+}
+
+static void a_forward_survives_the_wire(void **state)
+{
+	struct wire_forward to = {.port = 65535}, back;
+	struct buf b = {0};
+
+	assert_int_equal(wire_put_forward(&b, &to), 0);
+	struct wire_frame f = only_frame(&b, WIRE_FORWARD);
+	assert_int_equal(wire_get_forward(&f, &back), 0);
+	assert_int_equal(back.port, 65535);
+	assert_null(back.address);
+	wire_forward_done(&back);
+	buf_consume(&b, b.len);
+	to.port = 0; /* no port */
+	assert_int_equal(wire_put_forward(&b, &to), 0);
+	f = only_frame(&b, WIRE_FORWARD);
+	assert_int_equal(wire_get_forward(&f, &back), -EBADMSG);
+	buf_done(&b);
+}
+
 static void a_config_survives_the_wire(void **state)
 {
 	struct wire_config c = {.hostname = strdup("box"),
-				   .resolv_conf = strdup("nameserver 10.0.2.3\n"),
+				   .network.resolv_conf = strdup("nameserver 10.0.2.3\n"),
 				   .real_ns = -5,
 				   .read_only = true},
 			   back;
 	struct buf b = {0};
 
 	memset(c.entropy, 0xa5, sizeof(c.entropy));
-	assert_int_equal(strv_push(&c.hosts, "10.0.0.1 a"), 0);
-	assert_int_equal(strv_push(&c.hosts, ""), 0);
+	add_nic(&c.network, 0, "eth0");
+	assert_int_equal(strv_push(&c.network.hosts, "10.0.0.1 a"), 0);
+	assert_int_equal(strv_push(&c.network.hosts, ""), 0);
 	assert_int_equal(wire_put_config(&b, &c), 0);
 	struct wire_frame f = only_frame(&b, WIRE_CONFIG);
 	assert_int_equal(wire_get_config(&f, &back), 0);
 	assert_string_equal(back.hostname, "box");
-	assert_string_equal(back.resolv_conf, "nameserver 10.0.2.3\n");
+	assert_string_equal(back.network.resolv_conf, "nameserver 10.0.2.3\n");
 	assert_true(back.real_ns == -5);
 	assert_true(back.read_only);
 	assert_memory_equal(back.entropy, c.entropy, sizeof(c.entropy));
-	assert_strv(&back.hosts, &c.hosts);
+	assert_strv(&back.network.hosts, &c.network.hosts);
+	assert_int_equal(back.network.n_nics, 1);
+	assert_nic(&back.network.nics[0], &c.network.nics[0]);
 	wire_config_done(&back);
 	wire_config_done(&c);
 
@@ -292,8 +374,8 @@ static void a_config_survives_the_wire(void **state)
 	f = only_frame(&b, WIRE_CONFIG);
 	assert_int_equal(wire_get_config(&f, &back), 0);
 	assert_null(back.hostname);
-	assert_null(back.resolv_conf);
-	assert_int_equal(back.hosts.n, 0);
+	assert_null(back.network.resolv_conf);
+	assert_int_equal(back.network.hosts.n, 0);
 	assert_false(back.read_only);
 	wire_config_done(&back);
 	buf_done(&b);
@@ -374,7 +456,7 @@ static void what_cannot_be_received_is_not_sent(void **state)
 
 /* ---- malformed messages ---- */
 
-enum { GET_FAIL, GET_HELLO, GET_CONFIG, GET_PROCESS, GETTERS };
+enum { GET_FAIL, GET_HELLO, GET_CONFIG, GET_NETWORK, GET_PROCESS, GETTERS };
 
 /* Decodes a payload as each message; releases what succeeds. Returns the result. */
 static int decode(int getter, const void *payload, size_t len)
@@ -386,6 +468,7 @@ static int decode(int getter, const void *payload, size_t len)
 	struct wire_frame f = {.len = (uint32_t)len, .payload = copy};
 	struct wire_hello h;
 	struct wire_config c;
+	struct wire_network n;
 	struct wire_process p;
 	uint32_t status;
 	char *text = NULL;
@@ -405,6 +488,11 @@ static int decode(int getter, const void *payload, size_t len)
 		r = wire_get_config(&f, &c);
 		if (r == 0)
 			wire_config_done(&c);
+		break;
+	case GET_NETWORK:
+		r = wire_get_network(&f, &n);
+		if (r == 0)
+			wire_network_done(&n);
 		break;
 	case GET_PROCESS:
 		r = wire_get_process(&f, &p);
@@ -457,8 +545,10 @@ static void a_field_of_the_wrong_shape_is_refused(void **state)
 		{GET_HELLO, 1, "1234", 4},
 		{GET_HELLO, 2, "\0", 1},
 		{GET_CONFIG, 1, "h\0", 2},
-		{GET_CONFIG, 2, "\0h", 2},
-		{GET_CONFIG, 3, "x\0y", 3},
+		{GET_CONFIG, 13, "x", 1},
+		{GET_NETWORK, 1, "x", 1},
+		{GET_NETWORK, 2, "\0h", 2},
+		{GET_NETWORK, 3, "x\0y", 3},
 		{GET_CONFIG, 4, "", 0},
 		{GET_CONFIG, 5, "short", 5},
 		{GET_CONFIG, 5, "123456789012345678901234567890123", 33},
@@ -519,7 +609,7 @@ static void repeated_fields_are_bounded(void **state)
 	static const struct {
 		int getter;
 		uint8_t tag;
-	} lists[] = {{GET_CONFIG, 2}, {GET_PROCESS, 2}, {GET_PROCESS, 3}, {GET_PROCESS, 6}};
+	} lists[] = {{GET_CONFIG, 9}, {GET_NETWORK, 2}, {GET_PROCESS, 2}, {GET_PROCESS, 3}, {GET_PROCESS, 6}};
 
 	for (size_t l = 0; l < ARRAY_LEN(lists); l++) {
 		struct buf msg = {0};
@@ -591,6 +681,8 @@ int main(void)
 		cmocka_unit_test(a_hello_survives_the_wire),
 		cmocka_unit_test(a_version_that_is_too_large_is_not_taken_for_another),
 		cmocka_unit_test(a_config_survives_the_wire),
+		cmocka_unit_test(a_network_survives_the_wire),
+		cmocka_unit_test(a_forward_survives_the_wire),
 		cmocka_unit_test(a_process_survives_the_wire),
 		cmocka_unit_test(a_process_without_arguments_is_refused),
 		cmocka_unit_test(what_cannot_be_received_is_not_sent),

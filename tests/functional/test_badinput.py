@@ -18,7 +18,7 @@ class BadInput(BoxTest):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         folder.chmod(0o755)
-        for name in ("a3s-box", "a3s-box-shim", "vmlinux", "initramfs.cpio"):
+        for name in ("a3s-box", "a3s-box-shim", "a3s-box-netd", "a3s-box-qemu.so", "vmlinux", "initramfs.cpio"):
             if name not in without:
                 shutil.copy(a3s.BUILD / name, folder)
                 (folder / name).chmod(0o755)

@@ -19,7 +19,9 @@ def case(args, status=0, out="", err="", deviation=None, input=None):
 
 def refused(args, what, status=1, deviation=None):
     """One line on standard error that begins with program and command and says `what`; nothing on standard output."""
-    name = args.split()[0] if isinstance(args, str) else args[0]
+    words = args.split() if isinstance(args, str) else args
+    known = words[0] == "network" and words[1] != "nosuch"
+    name = " ".join(words[:2]) if known else words[0]
     return case(args, status, "", r"a3s-box: %s: [^\n]*(?:%s)[^\n]*\n" % (re.escape(name), what), deviation)
 
 
@@ -34,11 +36,12 @@ AT_REST = (
     # -- bad use: nothing changes, one line that names the flag or what is missing
     *(refused(c, "needed", 125 if c in ("run", "create", "exec", "shell", "exec made") else 1, ONE_LINE)
       for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "rename made",
-                "rename made a b", "wait", "exec", "exec made", "shell", "attach", "attach made over", "logs",
-                "logs made over", "inspect")),
+                "rename made a b", "port-forward", "port-forward made", "wait", "exec", "exec made", "shell", "attach",
+                "attach made over", "logs", "logs made over", "inspect")),
     *(refused(c + " --nosuch made x", "--nosuch", 125 if c in ("run", "create", "exec", "shell") else 1, ONE_LINE)
       for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "wait", "exec",
-                "shell", "attach", "logs", "ps", "inspect", "prune", "events", "port", "stats", "top", "container-update")),
+                "shell", "attach", "logs", "ps", "inspect", "prune", "events", "port", "port-forward", "stats", "top",
+                "container-update")),
     refused("nosuch", "unknown command", 125, "Docker says 1; " + STATUS_125)._replace(
         err=r"a3s-box: unknown command: nosuch[^\n]*\n"),
     refused("stop -t soon made", "--time soon: expected seconds"),
@@ -120,6 +123,71 @@ AT_REST = (
          "Docker prints no exact number of bytes; its heading is Deleted Containers"),
 )
 
+NETWORK = (
+    # -- bad use
+    case("network", 0, r"Usage: a3s-box network COMMAND\n(.*\n)+"),
+    refused("network nosuch", "unknown command: nosuch", 1),
+    *(refused(c, "needed", 1, ONE_LINE)
+      for c in ("network create", "network create a b", "network rm", "network inspect", "network connect", "network connect a",
+                "network connect a b c", "network disconnect a", "network update", "network update a b")),
+    *(refused("network " + c + " --nosuch made x", "--nosuch", 1, ONE_LINE)
+      for c in ("create", "rm", "ls", "inspect", "connect", "disconnect", "prune", "update")),
+    refused("network ls made", "no arguments"),
+    refused("network prune made", "no arguments"),
+    refused("network ls --filter nosuch=1", "--filter nosuch=1: no such filter"),
+    refused("network ls --filter dangling=perhaps", "expected true or false"),
+    refused("network prune -f --filter nosuch=1", "--filter nosuch=1: expected until="),
+    refused("network create -d macvlan n", "--driver macvlan: there is only bridge"),
+    refused("network create -d tsi n", "--driver tsi"),
+    refused("network create -d none n", r"--driver none.*\(run boxes with --network none"),
+    refused("network create --isolation some n", "--isolation some: expected none, strict or custom"),
+    refused("network create --opt x=y n", "--opt x=y: there is no such option",
+            deviation="Docker takes options of any name, and ignores those that its driver does not know"),
+    refused("network create --label =x n", "--label"),
+    refused("network create --subnet 10.1.0.0 n", "--subnet 10.1.0.0.*a prefix is"),
+    refused("network create --subnet 10.1.0.1/24 n", "--subnet 10.1.0.1/24: expected a network"),
+    refused("network create --subnet 10.1.0.0/24 --subnet 10.2.0.0/24 n", "one of this family already",
+            deviation="Docker says so only of the same subnet twice, and then takes one of them"),
+    refused("network create --gateway 10.1.0.1 n", "--gateway 10.1.0.1: it needs the --subnet"),
+    refused("network create --ipv6=false --subnet fd00:1::/64 n", "contradicts --ipv6=false"),
+    refused("network create bridge", '"bridge" is the name of a predefined network'),
+    refused("network create -- -n", "is no name"),
+    refused("network rm bridge", "predefined"),
+    refused("network connect none made", '"none"'),
+    refused("network connect host made", 'no network "host"'),
+    refused("network connect --alias x bridge made", "already|addresses and aliases"),
+
+    # -- networks
+    case("network create --attachable --label x n1", 0, ID),
+    refused("network create --ip-range 10.99.1.0/25 n2", "--ip-range 10.99.1.0/25: addresses are given out of the whole",
+            deviation="Docker chooses addresses from a part of the subnet"),
+    refused("network create n1", r'there is a network "n1" already'),
+    case("network create --subnet 10.99.1.0/24 n2", 0, ID),
+    refused("network create --subnet 10.99.0.0/16 n3", r"overlaps network n2 \(10\.99\.1\.0/24\)"),
+    case("network ls", 0, r"NETWORK ID +NAME +DRIVER +SCOPE\n(.*\n){4}"),
+    case("network list -q", 0, r"(.*\n){4}"),
+    case("network connect n1 made"),
+    refused("network connect n1 made", "already"),
+    refused("network connect n1 nosuch", "no such box: nosuch"),
+    refused("network connect nosuch made", "no such network: nosuch"),
+    case("network connect --ip 10.99.1.9 --alias a n2 made"),
+    case(["network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}", "n2"], 0, "made 10.99.1.9/24\n"),
+    refused("network rm n1", r"network n1 is in use by 1 box \(made: "),
+    case("network disconnect n1 made"),
+    refused("network disconnect n1 made", "made is not on network n1"),
+    case("network update --isolation strict n1", 0, "n1\n", "", "Docker has no network update"),
+    case(["network", "inspect", "-f", "{{.Isolation}}", "n1", "nosuch"], 1, "strict\n",
+         r"a3s-box: network inspect: no such network: nosuch\n"),
+    case("network inspect nosuch", 1, r"\[\]\n", r"a3s-box: network inspect: no such network: nosuch\n"),
+    case("network rm n1 nosuch", 1, "n1\n", r"a3s-box: network rm: no such network: nosuch\n"),
+    case("network rm -f nosuch"),
+    case("network remove -f nosuch"),
+    case("network prune -f"),
+    case("network disconnect n2 made"),
+    case("network prune", 0, r"WARNING! [^\n]*\n.*\[y/N\] ", input=b"n\n"),
+    case("network prune -f", 0, "Deleted Networks:\nn2\n\n"),
+)
+
 # Until the shell in `up` has set its last trap: that of signal 37.
 READY = case(["exec", "up", "sh", "-c", "until grep -q 'SigCgt:.*[13579bdf].........$' /proc/1/status; do sleep 0.1; done"])
 
@@ -195,11 +263,16 @@ class Conformance(BoxTest):
         self.home.run_detached("--name", "up", "box", "sh", "-c", script)
         self.check(RUNNING)
 
+    def test_network(self):
+        self.home.ok("create", "--name", "made", "box", "true")
+        self.check(NETWORK)
+        self.home.ok("rm", "made")
+
     def test_run(self):
         self.check(RUN)
 
     def test_every_deviation_has_its_reason(self):
-        for c in AT_REST + RUNNING + RUN:
+        for c in AT_REST + RUNNING + NETWORK + RUN:
             self.assertTrue(c.deviation is None or len(c.deviation) > 10, c)
 
 

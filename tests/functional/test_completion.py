@@ -42,6 +42,19 @@ class Completion(BoxTest):
         self.assertIn("first", self.words("inspect", "f"))
         self.home.ok("rm", "first", "second")
 
+    def test_networks(self):
+        self.assertIn("connect", self.words("network", ""))
+        self.assertEqual(self.words("network", "update", "--iso"), ["--isolation"])
+        self.assertEqual(self.words("network", "update", "--isolation", "s"), ["strict"])
+        self.home.ok("network", "create", "shop")
+        self.home.ok("create", "--name", "first", "box")
+        self.assertEqual(self.words("network", "connect", "s"), ["shop"])
+        self.assertEqual(self.words("network", "connect", "shop", ""), ["first"])
+        self.assertEqual(self.words("network", "connect", "shop", "first", ""), [])
+        self.assertEqual(self.words("network", "nosuch", ""), [])
+        self.home.ok("rm", "first")
+        self.home.ok("network", "rm", "shop")
+
     def test_bash(self):
         script = self.home.ok("completion", "bash")
         ask = ('PATH=%s:$PATH; COMP_WORDBREAKS=$\' \\t\\n"\\\'><=;|&(:\'; COMP_WORDS=(%s); COMP_CWORD=%d; COMP_LINE="%s"; '
@@ -79,7 +92,7 @@ class Manual(unittest.TestCase):
                                stderr=subprocess.PIPE, check=False)
             self.assertEqual((p.returncode, p.stderr), (0, b""))
             if shutil.which("groff"):
-                for command in ("run", "exec", "ps"):
+                for command in ("run", "exec", "ps", "network", "network-create"):
                     with open("%s/a3s-box-%s.1" % (tmp, command), "rb") as f:
                         g = subprocess.run(["groff", "-man", "-Tascii", "-P-cbou", "-ww"], stdin=f, stdout=subprocess.PIPE,
                                            stderr=subprocess.PIPE, check=False)

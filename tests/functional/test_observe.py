@@ -41,10 +41,11 @@ class Created(BoxTest):
                 (["-af", "status=running"], []), (["-af", "id=" + self.one[:12]], ["one"]), (["-af", "exited=0"], []),
                 (["-af", "before=two"], ["one"]), (["-af", "since=one"], ["two"]), (["-af", "ancestor=box"], ["one", "two"]),
                 (["-af", "ancestor=other"], []), (["-af", "health=none"], ["one", "two"]),
+                (["-af", "network=bridge"], ["one", "two"]), (["-af", "network=x"], []), (["-af", "publish=80"], []),
                 (["-af", "name=one", "-f", "name=two"], ["one", "two"]), (["-af", "name=one", "-f", "label=color=blue"], [])]:
             self.assertEqual(self.names(*args), want, args)
         for bad, says in [("name=(", "regular"), ("nosuch=1", "ancestor, before"), ("status=up", "created"), ("volume=x", "yet"),
-                          ("network=x", "yet"), ("publish=80", "yet"), ("exited=x", "exit code"), ("health=ok", "healthy"),
+                          ("publish=x", "PORT"), ("expose=0", "PORT"), ("exited=x", "exit code"), ("health=ok", "healthy"),
                           ("before=nosuch", "no such box"), ("name", "KEY=VALUE")]:
             self.assert_one_line(self.home.run("ps", "-af", bad), 1, says)
         self.assert_one_line(self.home.run("ps", "-n", "x"), 1, "--last x")
@@ -95,7 +96,7 @@ class Created(BoxTest):
         self.assert_rc(result, 1)
         self.assertEqual(result.lines, ["one|created||color=red;com.example.some-name=x y;|[\"sleep\",\"1000\"]|red",
                                         "two|created|none|color=blue;|[\"true\"]|blue"])
-        self.assertEqual(result.err, b"a3s-box: inspect: no such box or image: nosuch\n")
+        self.assertEqual(result.err, b"a3s-box: inspect: no such box, image or network: nosuch\n")
         both = self.home.run("inspect", "one", "nosuch", "box")
         self.assertEqual((both.rc, [x["Id"][:8] for x in json.loads(both.out)]),
                          (1, [self.one[:8], self.home.inspect("box")["Id"][:8]]))

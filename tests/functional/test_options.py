@@ -34,7 +34,7 @@ class Options(BoxTest):
         self.assertEqual(fields["CapEff"], "00000000a80425fb")
         self.assertEqual(fields["CapAmb"], "0" * 16)
         self.assertEqual((fields["Seccomp"], fields["NoNewPrivs"]), ("2", "0"))
-        for line in ("10.0.0.9\tdb", "nameserver 9.9.9.9", "search x.org", "options ndots:2", "100", "200", "250",
+        for line in ("10.0.0.9\tdb", "nameserver 10.87.0.1", "search x.org", "options ndots:2", "100", "200", "250",
                      "150000 100000", "40", "named", "from file-option", "made"):
             self.assertIn(line, result.lines)
         self.assertRegex(result.text, r"(?m)^tmpfs +1024 .* /t$")
@@ -83,7 +83,9 @@ class Options(BoxTest):
             ("--cap-drop", "NOPE"), ("--security-opt", "seccomp=/nonexistent"), ("--security-opt", "what=x"),
             ("--security-opt", "seccomp=%s" % bad), ("--userns", "x"), ("--group-add", ":"), ("--annotation", "x"),
             ("--label", "=x"), ("--label-file", "/nonexistent"), ("--env-file", "/nonexistent"), ("--env", "=x"),
-            ("--add-host", "a:host-gateway"), ("--add-host", "a"), ("--dns", "x"), ("--dns-search", "a b"),
+            ("--add-host", "a:host-gate"), ("--publish", "8080:80/sctp"), ("--publish", "x:80"), ("--network", "host"),
+            ("--network", "nosuch"), ("--ip", "10.1.0.2"), ("--mac-address", "02:00:00:00:00:01"), ("--egress-allow", "x:y"),
+            ("--network-opt", "x=y"), ("--add-host", "a"), ("--dns", "x"), ("--dns-search", "a b"),
             ("--dns-option", ""), ("--restart", "perhaps"), ("--health-interval", "x"), ("--health-retries", "x"),
             ("--health-cmd=true", "--no-healthcheck"), ("--log-driver", "x"), ("--log-opt", "x=y"),
             ("--stop-signal", "NOPE"), ("--stop-timeout", "x"), ("--timeout", "x"), ("--oom-score-adj", "2000"),

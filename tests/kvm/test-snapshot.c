@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -74,6 +75,7 @@ static int set_up(void **state)
 		.disks = {{.path = disk, .read_only = true}},
 		.n_disks = 1,
 		.accel = ACCEL_KVM,
+		.net = {.present = true, .mac = {2, 0, 0, 0, 0, 2}, .mtu = 65520},
 		.vsock_dirfd = dir,
 		.hold_fd = dir,
 		.log_fd = logs,
@@ -273,6 +275,46 @@ static void a_saved_machine_goes_on_in_another_process(void **state)
 	assert_int_equal(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
 }
 
+static void on_gone(void *data, unsigned link)
+{
+	*(unsigned *)data |= 1u << link;
+}
+
+/* Links are no part of what is saved: they are given again. */
+static void links_of_a_saved_machine_are_down_until_given(void **state)
+{
+	struct answer a = {0}, b = {0};
+	unsigned gone = 0;
+	int pair[2];
+
+	skip_without_kvm();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	conf.net.fds[0] = pair[1];
+	struct tick t = save_one();
+	end(&one);
+	close(pair[1]);
+	char byte;
+	assert_int_equal(recv(pair[0], &byte, 1, MSG_DONTWAIT), 0); /* nobody has it any more */
+	close(pair[0]);
+	conf.net.fds[0] = 0;
+	conf.restore_state_fd = state_fd;
+	conf.restore_mem_fd = mem_fd;
+	assert_int_equal(lseek(state_fd, 0, SEEK_SET), 0);
+	start(&two);
+	machine_net_on_gone(two.m, on_gone, &gone);
+	goes_on_after(&two, t);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	await(machine_net_connect(two.m, 3, pair[1], on_done, &a), &a);
+	next_tick(&two);
+	close(pair[0]);
+	while (!gone)
+		assert_int_equal(loop_turn(loop, LIMIT_MS), 0);
+	assert_int_equal(gone, 1 << 3);
+	await(machine_net_connect(two.m, 3, -1, on_done, &b), &b);
+	next_tick(&two);
+	end(&two);
+}
+
 static void two_machines_go_on_from_one_snapshot_side_by_side(void **state)
 {
 	skip_without_kvm();
@@ -382,6 +424,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_saved_machine_goes_on_in_another_process),
+		TEST(links_of_a_saved_machine_are_down_until_given),
 		TEST(two_machines_go_on_from_one_snapshot_side_by_side),
 		TEST(the_saved_machine_itself_goes_on_too),
 		TEST(pause_and_resume_many_times),

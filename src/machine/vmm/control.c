@@ -66,14 +66,33 @@ static void on_stats(struct vmm *v, uint32_t seq)
 static void on_save(struct vmm *v, uint32_t seq, const int fds[2])
 {
 	struct err e = {0};
-	int r = fds[0] < 0 ? -EINVAL : !v->paused ? -EBUSY : vm_save(v->vm, fds[0], fds[1], &e);
+	int r = fds[1] < 0 ? -EINVAL : !v->paused ? -EBUSY : vm_save(v->vm, fds[0], fds[1], &e);
 
 	if (r < 0 && e.code)
 		log_error("%s", e.msg);
 	reply_result(v, VMM_SAVE, seq, r);
 }
 
-static void on_request(struct vmm *v, const struct vmm_request *q, const int fds[2])
+/* A descriptor is the peer to be, and is taken. */
+static void on_net_connect(struct vmm *v, const struct vmm_request *q, int fds[2])
+{
+	int r = 0;
+
+	if (!v->net || q->arg >= NET_LINKS_MAX)
+		r = -EINVAL;
+	else if (fds[0] < 0)
+		net_disconnect(v->net, (unsigned)q->arg);
+	else
+		r = net_connect(v->net, (unsigned)q->arg, TAKE_FD(fds[0]));
+	reply_result(v, VMM_NET_CONNECT, q->seq, r);
+}
+
+void vmm_control_net_gone(void *data, unsigned link)
+{
+	reply(data, &(struct vmm_reply){.op = VMM_NET_GONE, .link = link});
+}
+
+static void on_request(struct vmm *v, const struct vmm_request *q, int fds[2])
 {
 	switch ((enum vmm_op)q->op) {
 	case VMM_PAUSE:
@@ -91,20 +110,24 @@ static void on_request(struct vmm *v, const struct vmm_request *q, const int fds
 	case VMM_BALLOON:
 		reply_result(v, VMM_BALLOON, q->seq, balloon_set_target(v->balloon, q->arg));
 		return;
+	case VMM_NET_CONNECT:
+		on_net_connect(v, q, fds);
+		return;
 	case VMM_READY:
+	case VMM_NET_GONE:
 	case VMM_OPS:
 		break;
 	}
 	reply_result(v, q->op, q->seq, -EINVAL);
 }
 
-/* The descriptors that came along; both or none. */
+/* The descriptors that came along: none, one or two. */
 static void take_fds(struct msghdr *mh, int fds[2])
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
 		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-			c->cmsg_len == CMSG_LEN(2 * sizeof(int)))
-			memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
+			c->cmsg_len <= CMSG_LEN(2 * sizeof(int)))
+			memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
 	}
 }
 

@@ -46,6 +46,24 @@ static int add_disk(struct vmm *v, unsigned i, struct err *e)
 	return r < 0 ? r : add(v, blk_device(v->disks[i]), e);
 }
 
+/* With the peers that are there already. */
+static int add_net(struct vmm *v, struct err *e)
+{
+	int fd = vmm_fd_net(&v->o);
+
+	if (v->o.net.mtu == 0)
+		return 0;
+	int r = net_new(v->loop, &v->o.net, &v->net);
+	for (unsigned i = 0; r == 0 && i < NET_LINKS_MAX; i++) {
+		if (v->o.links & 1u << i)
+			r = net_connect(v->net, i, fd++);
+	}
+	if (r < 0)
+		return err_sys(e, r, "cannot set up the network device");
+	net_on_disconnect(v->net, vmm_control_net_gone, v);
+	return add(v, net_device(v->net), e);
+}
+
 int vmm_add_devices(struct vmm *v, struct err *e)
 {
 	const struct console_config console = {.in_fd = -1, .out_fd = STDOUT_FILENO};
@@ -67,6 +85,8 @@ int vmm_add_devices(struct vmm *v, struct err *e)
 		r = add(v, rng_device(v->rng), e);
 	if (r == 0)
 		r = add(v, balloon_device(v->balloon), e);
+	if (r == 0)
+		r = add_net(v, e);
 	return r;
 }
 

@@ -49,13 +49,38 @@ static int parse_disks(struct vmm_options *o, const char *s)
 	return 0;
 }
 
+/* MAC,MTU,LINKS: as usual, bytes, bits of the links whose peers are inherited. */
+static int parse_net(struct vmm_options *o, const char *s)
+{
+	uint64_t mtu, links;
+	char *end;
+
+	for (unsigned i = 0; i < sizeof(o->net.mac); i++, s = end + 1) {
+		o->net.mac[i] = (uint8_t)strtoul(s, &end, 16);
+		if (end != s + 2 || *end != (i + 1 < sizeof(o->net.mac) ? ':' : ','))
+			return -EINVAL;
+	}
+	const char *comma = strchr(s, ',');
+	if (!comma)
+		return -EINVAL;
+	char text[8];
+	if (snprintf(text, sizeof(text), "%.*s", (int)(comma - s), s) >= (int)sizeof(text) ||
+		parse_u64(text, UINT16_MAX, &mtu) < 0 || mtu == 0 ||
+		parse_u64(comma + 1, (1u << NET_LINKS_MAX) - 1, &links) < 0)
+		return -EINVAL;
+	o->net.mtu = (uint16_t)mtu;
+	o->net.vnet_hdr = true;
+	o->links = (unsigned)links;
+	return 0;
+}
+
 static int parse_options(int argc, char **argv, struct vmm_options *o)
 {
 	static const struct option options[] = {{"vcpus", required_argument, NULL, 'c'},
 		{"mem-mib", required_argument, NULL, 'm'}, {"disks", required_argument, NULL, 'd'},
 		{"started", required_argument, NULL, 's'}, {"serial", no_argument, NULL, 'S'},
 		{"restore", no_argument, NULL, 'r'}, {"name", required_argument, NULL, 'n'},
-		{NULL, 0, NULL, 0}};
+		{"net", required_argument, NULL, 'N'}, {NULL, 0, NULL, 0}};
 	uint64_t vcpus = 0, mib = 0;
 	int opt, r = 0;
 
@@ -78,6 +103,9 @@ static int parse_options(int argc, char **argv, struct vmm_options *o)
 			break;
 		case 'r':
 			o->restore = true;
+			break;
+		case 'N':
+			r = parse_net(o, optarg);
 			break;
 		case 'n': /* for those who list processes */
 			break;
@@ -107,7 +135,7 @@ static void on_end(void *data, const char *why)
 /* The machine without threads, and all that has a name. */
 static int open_all(struct vmm *v, struct err *e)
 {
-	const int restore_mem = VMM_FD_DISKS + (int)v->o.n_disks + 1;
+	const int restore_mem = vmm_fd_restore(&v->o) + 1;
 	CLEANUP_CLOSE int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
 	if (kvm < 0)
@@ -149,14 +177,14 @@ static int fill(struct vmm *v, struct err *e)
 	if (r < 0)
 		return r;
 	if (v->o.restore)
-		r = vm_restore(v->vm, VMM_FD_DISKS + (int)v->o.n_disks, e);
+		r = vm_restore(v->vm, vmm_fd_restore(&v->o), e);
 	else
 		r = vm_load(v->vm, VMM_FD_KERNEL, VMM_FD_INITRD, v->o.serial ? cmdline_serial : cmdline, e);
 	close(VMM_FD_KERNEL);
 	close(VMM_FD_INITRD);
 	if (v->o.restore) {
-		close(VMM_FD_DISKS + (int)v->o.n_disks);
-		close(VMM_FD_DISKS + (int)v->o.n_disks + 1);
+		close(vmm_fd_restore(&v->o));
+		close(vmm_fd_restore(&v->o) + 1);
 	}
 	return r;
 }

@@ -4,7 +4,8 @@
  *
  * The monitor inherits its descriptors at fixed numbers and its settings as options. They then talk over a
  * SOCK_SEQPACKET pair: the monitor says READY once, when all is set up and before the guest's first instruction; every
- * request is answered by one reply with its op and sequence number, in any order. The monitor may be in the guest's hands: what
+ * request is answered by one reply with its op and sequence number, in any order; NET_GONE, whose sequence number is 0, comes
+ * once for each connection of a link that ended otherwise than by NET_CONNECT. The monitor may be in the guest's hands: what
  * it says is believed about nothing but itself.
  */
 #ifndef VMM_PROTOCOL_H
@@ -19,15 +20,30 @@ enum vmm_fd { /* 1: the guest's console; 2: the monitor's own messages */
 	VMM_FD_KERNEL = 6,
 	VMM_FD_INITRD = 7,
 	VMM_FD_DISKS = 8, /* as many as there are disks, then: */
+			  /* a peer of each link that --net= names */
 			  /* restore: state, memory */
 };
 
-enum vmm_op { VMM_READY, VMM_PAUSE, VMM_RESUME, VMM_STATS, VMM_SAVE, VMM_BALLOON, VMM_OPS };
+enum vmm_op {
+	VMM_READY,
+	VMM_PAUSE,
+	VMM_RESUME,
+	VMM_STATS,
+	VMM_SAVE,
+	VMM_BALLOON,
+	VMM_NET_CONNECT,
+	VMM_NET_GONE, /* no request: the monitor says it by itself */
+	VMM_OPS
+};
 
 struct vmm_request {
 	uint32_t op; /* enum vmm_op */
 	uint32_t seq;
-	uint64_t arg; /* BALLOON: bytes. SAVE comes with two descriptors: state, memory. */
+	/*
+	 * BALLOON: bytes. SAVE comes with two descriptors: state, memory. NET_CONNECT: the link; with a descriptor: its
+	 * peer, without: it is to have none.
+	 */
+	uint64_t arg;
 };
 
 struct vmm_reply {
@@ -38,6 +54,7 @@ struct vmm_reply {
 	union {
 		struct machine_status status; /* READY */
 		struct machine_stats stats;   /* STATS: but for what the kernel keeps of the process */
+		uint32_t link;		      /* NET_GONE */
 	};
 };
 

@@ -8,11 +8,12 @@
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
 #include "virtio/console.h"
+#include "virtio/net.h"
 #include "virtio/rng.h"
 #include "virtio/vsock.h"
 #include "vmm/protocol.h"
 
-enum { VMM_MMIO_MAX = MACHINE_DISKS_MAX + 4 };
+enum { VMM_MMIO_MAX = MACHINE_DISKS_MAX + 5 };
 
 struct vmm_options {
 	unsigned vcpus;
@@ -21,7 +22,19 @@ struct vmm_options {
 	bool read_only[MACHINE_DISKS_MAX];
 	uint64_t started_ns; /* CLOCK_MONOTONIC when the supervisor began to start us */
 	bool serial, restore;
+	struct net_config net; /* mtu 0: no such device */
+	unsigned links;	       /* bits of those that have a peer from the start */
 };
+/* Where its descriptors begin, after the disks'. */
+static inline int vmm_fd_net(const struct vmm_options *o)
+{
+	return VMM_FD_DISKS + (int)o->n_disks;
+}
+/* And after these: state, memory. */
+static inline int vmm_fd_restore(const struct vmm_options *o)
+{
+	return vmm_fd_net(o) + __builtin_popcount(o->links);
+}
 
 struct vmm {
 	struct vmm_options o;
@@ -31,6 +44,7 @@ struct vmm {
 	struct console_dev *console;
 	struct rng_dev *rng;
 	struct balloon_dev *balloon;
+	struct net_dev *net; /* NULL: none */
 	struct blk_dev *disks[MACHINE_DISKS_MAX];
 	struct virtio_mmio *mmio[VMM_MMIO_MAX];
 	unsigned n_mmio;
@@ -53,6 +67,8 @@ void vmm_device_stats(const struct vmm *v, struct machine_stats *s);
 /* ---- control.c ---- */
 
 int vmm_control_start(struct vmm *v, struct err *e);
+/* Says that a link's peer is gone: net_on_disconnect. */
+void vmm_control_net_gone(void *data, unsigned link);
 /* Says READY. */
 void vmm_control_ready(struct vmm *v);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The network device between a guest and a peer that do what the input says, in any order.
- * Input: u8 flags (1: with virtio headers), u8 features, then steps of 8 bytes, see `step`.
- * Checked: the bounds of what is held; that the peer always gets whole frames of a length that the link
- * allows, whatever the guest did; that the guest gets headers which it can trust.
+ * The network device between a guest and peers on some links that do what the input says, in any order. Input:
+ * u8 flags (1: with virtio headers), u8 features, then steps of 8 bytes, see `step`. Checked: the bounds of what
+ * is held; that peers always get whole frames without a tag, of a length that the link allows, whatever the
+ * guest did.
  */
 #include <endian.h>
 #include <fcntl.h>
@@ -19,6 +19,16 @@ enum { RX_AT = 0, TX_AT = 0x1000, AVAIL = 0x400, USED = 0x800, RX_DATA = 0x2000,
 enum { TX_DATA = RX_DATA + QSIZE * RX_SLOT, MEM = TX_DATA + 4 * SLOT };
 enum { NEXT = 1, WRITE = 2 };
 
+enum { PEERS = 3 };
+static const unsigned link_of[PEERS] = {0, 1, NET_LINKS_MAX - 1};
+
+struct peer {
+	int fd;
+	/* The stream as it sees it: a frame's length and first bytes, and what is still to come. */
+	uint8_t got[NET_PREFIX + NET_HDR_LEN + NET_ETH_LEN];
+	size_t n_got, left;
+};
+
 struct world {
 	struct loop *loop;
 	struct net_dev *n;
@@ -26,10 +36,8 @@ struct world {
 	struct guest_mem gm;
 	uint16_t avail[2], rx_seen;
 	uint8_t features;
-	int peer;
-	/* The stream as the peer sees it. */
-	uint8_t got[NET_PREFIX];
-	size_t n_got, left;
+	struct peer peers[PEERS];
+	unsigned at; /* whose turn it is */
 };
 
 static void transport_notify(void *t, unsigned queue)
@@ -109,7 +117,7 @@ static void stop(struct world *w)
 	w->n->dev.ops->reset(&w->n->dev);
 }
 
-static int connect_peer(struct world *w)
+static void connect_peer(struct world *w, unsigned i)
 {
 	const int size = 4096;
 	int s[2];
@@ -117,10 +125,24 @@ static int connect_peer(struct world *w)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, s) < 0)
 		abort();
 	setsockopt(s[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	close_fd(&w->peer);
-	w->peer = s[0];
-	w->n_got = w->left = 0;
-	return s[1];
+	close_fd(&w->peers[i].fd);
+	w->peers[i] = (struct peer){.fd = s[0]};
+	if (net_connect(w->n, link_of[i], s[1]) < 0)
+		abort();
+}
+
+/*
+ * Flags: 1 closes the other end (or 2: ours), else connects what is not; then the peer of the high bits is at.
+ */
+static void change_peers(struct world *w, uint8_t flags)
+{
+	if (flags & 2)
+		net_disconnect(w->n, link_of[w->at]);
+	if (flags & 1)
+		close_fd(&w->peers[w->at].fd);
+	else if (!(flags & 2) && w->n->links[link_of[w->at]].fd < 0)
+		connect_peer(w, w->at);
+	w->at = (flags >> 4) % PEERS;
 }
 
 /* ---- frames ---- */
@@ -138,6 +160,7 @@ static size_t build(uint8_t *p, uint8_t kind)
 	p[12] = 8;
 	if (kind & 4) { /* a tag */
 		p[12] = 0x81;
+		p[15] = kind & 16 ? 1 : NET_LINKS_MAX - 1;
 		p[16] = 8;
 		l3 += 4;
 	}
@@ -206,36 +229,45 @@ static void peer_frame(struct world *w, const uint8_t *s)
 	len += NET_HDR_LEN - skip;
 	const uint32_t prefix = htobe32((uint32_t)len);
 	memcpy(raw + skip, &prefix, NET_PREFIX);
-	ssize_t n = send(w->peer, raw + skip, NET_PREFIX + len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	ssize_t n = send(w->peers[w->at].fd, raw + skip, NET_PREFIX + len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	(void)n; /* perhaps half of it */
 }
 
 /* ---- both ends ---- */
 
+/* The beginning of a frame is there: length and type are what they may be. */
+static void peer_judge(struct world *w, struct peer *p, size_t head)
+{
+	uint32_t len;
+
+	memcpy(&len, p->got, NET_PREFIX);
+	p->left = be32toh(len);
+	size_t limit = w->n->vnet_hdr ? NET_FRAME_MAX : MTU + NET_ETH_LEN;
+	if (p->left < head + NET_ETH_LEN || p->left > head + limit)
+		__builtin_trap();
+	if (net_type_is_tag(net_type(p->got + NET_PREFIX + head)))
+		__builtin_trap();
+	p->left -= head + NET_ETH_LEN;
+	p->n_got = 0;
+}
+
 /* Reads what the device sent, and follows the framing. */
-static void peer_take(struct world *w, size_t max)
+static void peer_take(struct world *w, struct peer *p, size_t max)
 {
 	static uint8_t buf[70000];
 	size_t head = w->n->vnet_hdr ? NET_HDR_LEN : 0;
-	ssize_t n = recv(w->peer, buf, MIN_OF(max, sizeof(buf)), MSG_DONTWAIT);
+	ssize_t n = recv(p->fd, buf, MIN_OF(max, sizeof(buf)), MSG_DONTWAIT);
 
 	for (ssize_t i = 0; i < n;) {
-		if (w->left) {
-			size_t part = MIN_OF(w->left, (size_t)(n - i));
-			w->left -= part;
+		if (p->left) {
+			size_t part = MIN_OF(p->left, (size_t)(n - i));
+			p->left -= part;
 			i += (ssize_t)part;
 			continue;
 		}
-		w->got[w->n_got++] = buf[i++];
-		if (w->n_got < NET_PREFIX)
-			continue;
-		uint32_t len;
-		memcpy(&len, w->got, NET_PREFIX);
-		w->n_got = 0;
-		w->left = be32toh(len);
-		size_t limit = w->n->vnet_hdr ? NET_FRAME_MAX : MTU + NET_ETH_LEN + NET_VLAN_LEN;
-		if (w->left < head + NET_ETH_LEN || w->left > head + limit)
-			__builtin_trap();
+		p->got[p->n_got++] = buf[i++];
+		if (p->n_got == NET_PREFIX + head + NET_ETH_LEN)
+			peer_judge(w, p, head);
 	}
 }
 
@@ -263,10 +295,20 @@ static void check(const struct world *w)
 {
 	const struct net_dev *n = w->n;
 
-	if (n->out_start > n->out_end || n->out_end > NET_OUT_MAX || n->in_start > n->in_end ||
-		n->in_end > NET_IN_MAX)
-		__builtin_trap();
-	if (n->blocked != (n->out_end > 0) || (n->fd < 0) != (n->src == NULL))
+	unsigned blocked = 0;
+
+	for (unsigned i = 0; i < NET_LINKS_MAX; i++) {
+		const struct net_link *l = &n->links[i];
+		if (l->out_start > l->out_end || l->out_end > NET_OUT_MAX || l->in_start > l->in_end ||
+			l->in_end > NET_IN_MAX)
+			__builtin_trap();
+		bool up = l->fd >= 0;
+		if (l->blocked != (l->out_end > 0) || up != (l->src != NULL) || up != (l->out != NULL) ||
+			up != (l->in != NULL) || l->gone)
+			__builtin_trap();
+		blocked += l->blocked;
+	}
+	if (blocked != n->n_blocked)
 		__builtin_trap();
 	for (unsigned q = 0; q < 2; q++) {
 		if (vq_usable(&n->dev.vqs[q]) && n->dev.vqs[q].in_flight)
@@ -288,10 +330,10 @@ static void step(struct world *w, const uint8_t *s)
 		peer_frame(w, s);
 		break;
 	case 8:
-		n = send(w->peer, s + 2, s[1] % 7, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = send(w->peers[w->at].fd, s + 2, s[1] % 7, MSG_NOSIGNAL | MSG_DONTWAIT);
 		break;
 	case 9:
-		peer_take(w, s[1] & 1 ? 70000 : off);
+		peer_take(w, &w->peers[w->at], s[1] & 1 ? 70000 : off);
 		break;
 	case 10:
 	case 11:
@@ -305,10 +347,7 @@ static void step(struct world *w, const uint8_t *s)
 		w->n->dev.ops->queue_notify(&w->n->dev, s[1] & 1);
 		break;
 	case 14:
-		if (s[1] & 1)
-			close_fd(&w->peer);
-		else if (w->n->fd < 0 && net_connect(w->n, connect_peer(w)) < 0)
-			abort();
+		change_peers(w, s[1]);
 		break;
 	default:
 		stop(w);
@@ -323,28 +362,33 @@ static void step(struct world *w, const uint8_t *s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct world w = {.peer = -1, .gm.n_regions = 1};
+	struct world w = {.gm.n_regions = 1};
 
 	if (size < 2)
 		return 0;
-	const struct net_config c = {.fd = -1, .mtu = MTU, .vnet_hdr = data[0] & 1};
+	const struct net_config c = {.mtu = MTU, .vnet_hdr = data[0] & 1};
 	w.mem = calloc(1, MEM);
-	if (!w.mem || loop_new(&w.loop) < 0 || net_new(w.loop, &c, &w.n) < 0 ||
-		net_connect(w.n, connect_peer(&w)) < 0)
+	if (!w.mem || loop_new(&w.loop) < 0 || net_new(w.loop, &c, &w.n) < 0)
 		abort();
+	for (unsigned i = 0; i < PEERS; i++) {
+		w.peers[i].fd = -1;
+		connect_peer(&w, i);
+	}
 	w.gm.regions[0] = (struct guest_mem_region){.gpa = GPA, .len = MEM, .host = w.mem};
 	w.n->dev.transport_ops = &transport;
 	start(&w, data[1]);
 	for (size_t at = 2; at + 8 <= size; at += 8)
 		step(&w, data + at);
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 20 + PEERS; i++) {
 		loop_turn(w.loop, 0);
-		peer_take(&w, 70000);
-		check(&w);
+		for (unsigned p = 0; p < PEERS; p++)
+			peer_take(&w, &w.peers[p], 70000);
 	}
+	check(&w);
 	stop(&w);
 	net_free(w.n);
-	close_fd(&w.peer);
+	for (unsigned p = 0; p < PEERS; p++)
+		close_fd(&w.peers[p].fd);
 	loop_free(w.loop);
 	free(w.mem);
 	return 0;

@@ -23,8 +23,7 @@
 #include "base/cleanup.h"
 #include "virtio/virtqueue.h"
 
-enum { ETHERTYPE_AT = 12, TYPE_VLAN = 0x8100, TYPE_QINQ = 0x88a8, TYPE_IPV4 = 0x0800, TYPE_IPV6 = 0x86dd };
-enum { VLANS_MAX = 2 };
+enum { ETHERTYPE_AT = 12, TYPE_IPV4 = 0x0800, TYPE_IPV6 = 0x86dd };
 enum { IP4_MIN = 20, IP4_LEN = 2, IP4_ID = 4, IP4_FRAG = 6, IP4_PROTO = 9, IP4_CSUM = 10, IP4_ADDRS = 12 };
 enum { IP4_FRAG_MASK = 0x3fff }; /* more fragments, and the offset */
 enum { IP6_MIN = 40, IP6_LEN = 4, IP6_NEXT = 6, IP6_ADDRS = 8, IP6_ADDRS_LEN = 32 };
@@ -175,20 +174,9 @@ static int parse_ipv6(struct offload *o, size_t have)
 /* Finds the headers of a frame that is to be cut. `have` bytes of them were copied. */
 static int parse_headers(struct offload *o, size_t have)
 {
-	size_t at = ETHERTYPE_AT;
-
-	if (have < NET_ETH_LEN)
+	if (have < NET_ETH_LEN || get_be16(o->headers + ETHERTYPE_AT) != (o->v6 ? TYPE_IPV6 : TYPE_IPV4))
 		return -EINVAL;
-	uint16_t type = get_be16(o->headers + at);
-	for (int i = 0; i < VLANS_MAX && (type == TYPE_VLAN || type == TYPE_QINQ); i++) {
-		at += NET_VLAN_LEN;
-		if (have < at + 2)
-			return -EINVAL;
-		type = get_be16(o->headers + at);
-	}
-	if (type != (o->v6 ? TYPE_IPV6 : TYPE_IPV4))
-		return -EINVAL;
-	o->l3 = at + 2;
+	o->l3 = NET_ETH_LEN;
 	int r = o->v6 ? parse_ipv6(o, have) : parse_ipv4(o, have);
 	if (r < 0)
 		return r;

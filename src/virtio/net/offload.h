@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Checksums and segmentation that one side left to the other (virtio 1.2 section 5.1.6), judged and done in
- * software. Frames are given as they lie, scattered, and may change meanwhile: headers are copied once.
+ * software. Frames are given as they lie, scattered, and may change meanwhile: headers are copied once. They
+ * have no tag (IEEE 802.1Q).
  */
 #ifndef NET_OFFLOAD_H
 #define NET_OFFLOAD_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Frames for the guest (virtio 1.2 sections 5.1.6.3 and 5.1.6.4). The socket is read in large pieces into
- * `in`, from which whole frames are copied to the guest's buffers. While the guest has no buffers, the socket
- * is not read: the peer notices when its writes block. A frame that cannot be delivered at all is dropped; a
+ * Frames for the guest (virtio 1.2 sections 5.1.6.3 and 5.1.6.4). Each link's socket is read in large pieces
+ * into its `in`, from which whole frames are copied to the guest's buffers. While the guest has no buffers, no
+ * socket is read: the peer notices when its writes block. A frame that cannot be delivered at all is dropped; a
  * length that no frame can have means that the peer and we disagree on where frames begin, which ends the
  * connection.
  */
@@ -16,48 +16,48 @@
 /* ---- the socket ---- */
 
 /* Reads what there is room for. False: nothing came. */
-static bool fill(struct net_dev *n)
+static bool fill(struct net_link *l)
 {
 	/* An unfinished frame moves to the start when it could not be finished where it is. */
-	if (n->in_start == n->in_end) {
-		n->in_start = n->in_end = 0;
-	} else if (NET_IN_MAX - n->in_end < NET_PREFIX + NET_WIRE_MAX) {
-		memmove(n->in, n->in + n->in_start, n->in_end - n->in_start);
-		n->in_end -= n->in_start;
-		n->in_start = 0;
+	if (l->in_start == l->in_end) {
+		l->in_start = l->in_end = 0;
+	} else if (NET_IN_MAX - l->in_end < NET_PREFIX + NET_WIRE_MAX) {
+		memmove(l->in, l->in + l->in_start, l->in_end - l->in_start);
+		l->in_end -= l->in_start;
+		l->in_start = 0;
 	}
-	size_t room = NET_IN_MAX - n->in_end;
+	size_t room = NET_IN_MAX - l->in_end;
 	ssize_t r;
 	do {
-		r = recv(n->fd, n->in + n->in_end, room, MSG_DONTWAIT);
+		r = recv(l->fd, l->in + l->in_end, room, MSG_DONTWAIT);
 	} while (r < 0 && errno == EINTR);
 	if (r <= 0) {
-		n->readable = false;
+		l->readable = false;
 		if (r == 0 || errno != EAGAIN)
-			net_down(n);
+			net_down(l);
 		return false;
 	}
-	n->in_end += (size_t)r;
+	l->in_end += (size_t)r;
 	/* A short read emptied the socket; what comes later, its end included, epoll will tell. */
-	if ((size_t)r < room && !n->hup)
-		n->readable = false;
+	if ((size_t)r < room && !l->hup)
+		l->readable = false;
 	return true;
 }
 
 /* The next whole frame with its header, if any: 1, 0, or -EPROTO. */
-static int next_frame(const struct net_dev *n, uint8_t **ret, size_t *ret_len)
+static int next_frame(const struct net_link *l, uint8_t **ret, size_t *ret_len)
 {
-	size_t have = n->in_end - n->in_start;
+	size_t have = l->in_end - l->in_start;
 	uint32_t len;
 
 	if (have < NET_PREFIX)
 		return 0;
-	memcpy(&len, n->in + n->in_start, sizeof(len));
+	memcpy(&len, l->in + l->in_start, sizeof(len));
 	len = be32toh(len);
-	size_t head = n->vnet_hdr ? NET_HDR_LEN : 0;
+	size_t head = l->n->vnet_hdr ? NET_HDR_LEN : 0;
 	if (len < head || len > head + NET_FRAME_MAX)
 		return -EPROTO;
-	*ret = n->in + n->in_start + NET_PREFIX;
+	*ret = l->in + l->in_start + NET_PREFIX;
 	*ret_len = len;
 	return have - NET_PREFIX >= len;
 }
@@ -76,9 +76,10 @@ static unsigned offloads(const struct net_dev *n)
 
 /*
  * Makes the header that the guest gets. -errno: the frame is not for it. A checksum that it has not learnt to
- * complete is completed here; segments that it cannot take are dropped: only a peer of our own sends them.
+ * complete is completed here, and *ret_done set; segments that it cannot take are dropped: only a peer of our
+ * own sends them. So are frames that bring a tag: it could lead to another link.
  */
-static int judge(struct net_dev *n, struct net_hdr *h, uint8_t *frame, size_t len)
+static int judge(struct net_dev *n, struct net_hdr *h, uint8_t *frame, size_t len, bool *ret_done)
 {
 	const struct iovec iov = {frame, len};
 	const struct net_frame f = {&iov, 1, 0, len};
@@ -87,7 +88,10 @@ static int judge(struct net_dev *n, struct net_hdr *h, uint8_t *frame, size_t le
 	int r = offload_check(h, can | OFFLOAD_CSUM, &f, &n->offload);
 	if (r < 0)
 		return r;
-	if (h->flags & NET_HDR_F_NEEDS_CSUM && !(can & OFFLOAD_CSUM)) {
+	if (net_type_is_tag(net_type(frame)))
+		return -EINVAL;
+	*ret_done = h->flags & NET_HDR_F_NEEDS_CSUM && !(can & OFFLOAD_CSUM);
+	if (*ret_done) {
 		offload_checksum(h, frame, len);
 		*h = (struct net_hdr){0};
 	}
@@ -141,11 +145,54 @@ static int take_buffer(struct net_dev *n, struct vq *q)
 	}
 }
 
-static enum delivery deliver(struct net_dev *n, struct net_hdr *h, const uint8_t *frame, size_t len)
+/* A frame as the guest gets it: what had to be written anew of it, and the rest as it came. */
+struct tagged {
+	uint8_t head[NET_TYPE_AT + NET_VLAN_LEN];
+	size_t head_len, len; /* len: of all */
+	const uint8_t *rest;
+};
+
+/* Frames of link 0 stay as they are, those of another get its tag (IEEE 802.1Q). */
+static int tag(struct tagged *t, struct net_hdr *h, unsigned link, const uint8_t *frame, size_t len)
+{
+	*t = (struct tagged){.len = len, .rest = frame};
+	if (link == 0)
+		return 0;
+	const uint8_t vlan[NET_VLAN_LEN] = {NET_TYPE_VLAN >> 8, NET_TYPE_VLAN & 0xff, 0, (uint8_t)link};
+	memcpy(t->head, frame, NET_TYPE_AT);
+	memcpy(t->head + NET_TYPE_AT, vlan, NET_VLAN_LEN);
+	t->head_len = sizeof(t->head);
+	t->rest += NET_TYPE_AT;
+	t->len += NET_VLAN_LEN;
+	if (h->flags & NET_HDR_F_NEEDS_CSUM) {
+		if (h->csum_start > UINT16_MAX - NET_VLAN_LEN)
+			return -EMSGSIZE;
+		h->csum_start += NET_VLAN_LEN;
+	}
+	if (h->gso_type != NET_GSO_NONE)
+		h->hdr_len += NET_VLAN_LEN; /* at most OFFLOAD_HEADERS_MAX before */
+	return 0;
+}
+
+/* Copies bytes [from, from + len) of a frame to offset off of a buffer. */
+static void put(
+	const struct iovec *iov, unsigned n, size_t off, const struct tagged *t, size_t from, size_t len)
+{
+	if (from < t->head_len) {
+		size_t part = MIN_OF(len, t->head_len - from);
+		iov_write(iov, n, off, t->head + from, part);
+		off += part;
+		from += part;
+		len -= part;
+	}
+	iov_write(iov, n, off, t->rest + (from - t->head_len), len);
+}
+
+static enum delivery deliver(struct net_dev *n, struct net_hdr *h, const struct tagged *t)
 {
 	struct vq *q = &n->dev.vqs[NET_RX];
 	bool merge = n->dev.negotiated & NET_F_MRG_RXBUF;
-	size_t total = NET_HDR_LEN + len, done = 0;
+	size_t total = NET_HDR_LEN + t->len, done = 0;
 	struct iovec head[NET_HDR_LEN]; /* where the header will be written */
 	unsigned n_head = 0, k = 0;
 	uint8_t raw[NET_HDR_LEN];
@@ -167,9 +214,9 @@ static enum delivery deliver(struct net_dev *n, struct net_hdr *h, const uint8_t
 		size_t part = MIN_OF(c->in_len, total - done);
 		if (k == 0) {
 			n_head = iov_slice(head, in, c->n_in, 0, NET_HDR_LEN);
-			iov_write(in, c->n_in, NET_HDR_LEN, frame, part - NET_HDR_LEN);
+			put(in, c->n_in, NET_HDR_LEN, t, 0, part - NET_HDR_LEN);
 		} else {
-			iov_write(in, c->n_in, 0, frame + done - NET_HDR_LEN, part);
+			put(in, c->n_in, 0, t, done - NET_HDR_LEN, part);
 		}
 		n->used[k++] = (struct net_used){c->head, (uint32_t)part};
 		done += part;
@@ -181,16 +228,26 @@ static enum delivery deliver(struct net_dev *n, struct net_hdr *h, const uint8_t
 	return DELIVERED;
 }
 
-static enum delivery put_frame(struct net_dev *n, uint8_t *frame, size_t len)
+static enum delivery put_frame(struct net_link *l, uint8_t *frame, size_t len)
 {
+	struct net_dev *n = l->n;
+	static const uint8_t no_header[NET_HDR_LEN];
+	uint8_t *raw = n->vnet_hdr ? frame : NULL;
 	struct net_hdr h = {0};
+	struct tagged t;
+	bool done = false;
 
-	if (n->vnet_hdr) {
-		net_hdr_decode(&h, frame);
+	if (raw) {
+		net_hdr_decode(&h, raw);
 		frame += NET_HDR_LEN;
 		len -= NET_HDR_LEN;
 	}
-	enum delivery d = judge(n, &h, frame, len) < 0 ? DROPPED : deliver(n, &h, frame, len);
+	int r = judge(n, &h, frame, len, &done);
+	if (done && raw) /* it may have to wait for buffers, and be judged again */
+		memcpy(raw, no_header, NET_HDR_LEN);
+	if (r == 0)
+		r = tag(&t, &h, net_link_id(l), frame, len);
+	enum delivery d = r < 0 ? DROPPED : deliver(n, &h, &t);
 	if (d == DELIVERED) {
 		net_count(&n->stats.rx_frames, 1);
 		net_count(&n->stats.rx_bytes, len);
@@ -202,39 +259,80 @@ static enum delivery put_frame(struct net_dev *n, uint8_t *frame, size_t len)
 
 /* ---- the queue ---- */
 
+/* What is left of a device's turn of the loop. */
+struct budget {
+	unsigned frames;
+	size_t bytes;
+	bool pushed;
+};
+
+static bool spent(const struct budget *b)
+{
+	return b->frames == 0 || b->bytes > NET_BUDGET_BYTES;
+}
+
+enum pulled { PULLED_ALL, PULLED_TURN, PULLED_STARVED, PULLED_BROKEN, PULLED_BUDGET };
+
+/* Delivers a link's frames until there are no more, or its turn is over. */
+static enum pulled pull(struct net_link *l, struct budget *b)
+{
+	size_t len = 0;
+	uint8_t *frame = NULL;
+
+	while (l->fd >= 0) {
+		if (spent(b))
+			return PULLED_BUDGET;
+		if (l->credit <= 0)
+			return PULLED_TURN;
+		int r = next_frame(l, &frame, &len);
+		if (r < 0)
+			net_down(l);
+		if (r == 0 && !(l->readable && fill(l)))
+			break;
+		if (r <= 0)
+			continue;
+		enum delivery d = put_frame(l, frame, len);
+		if (d == BROKEN)
+			return PULLED_BROKEN;
+		if (d == STARVED)
+			return PULLED_STARVED;
+		b->pushed = b->pushed || d == DELIVERED;
+		l->in_start += NET_PREFIX + len;
+		l->credit -= (int32_t)len;
+		b->frames--;
+		b->bytes += len;
+	}
+	l->credit = 0; /* who has nothing to say saves nothing up */
+	return PULLED_ALL;
+}
+
+/*
+ * Links take turns (deficit round robin: RFC 970's fair queueing as by Shreedhar and Varghese, SIGCOMM 1995). A
+ * turn that was interrupted goes on where it was, so that a guest with few buffers gives them to all alike.
+ */
 bool net_rx_pump(struct net_dev *n)
 {
 	struct vq *q = &n->dev.vqs[NET_RX];
-	unsigned frames = NET_BUDGET_FRAMES;
-	size_t bytes = 0, len = 0;
-	bool pushed = false;
-	uint8_t *frame = NULL;
+	struct budget b = {.frames = NET_BUDGET_FRAMES};
+	enum pulled p = PULLED_ALL;
 
 	if (!vq_usable(q) || n->starved)
 		return false;
 	vq_disable_notify(q);
-	while (n->fd >= 0 && !n->starved && frames && bytes <= NET_BUDGET_BYTES) {
-		int r = next_frame(n, &frame, &len);
-		if (r < 0)
-			net_down(n);
-		if (r == 0 && !(n->readable && fill(n)))
+	for (unsigned idle = 0; idle < NET_LINKS_MAX;) {
+		p = pull(&n->links[n->turn], &b);
+		if (p > PULLED_TURN)
 			break;
-		if (r <= 0)
-			continue;
-		enum delivery d = put_frame(n, frame, len);
-		if (d == BROKEN) {
-			net_broken(n, NET_RX);
-			return false;
-		}
-		n->starved = d == STARVED;
-		if (n->starved)
-			break;
-		pushed = pushed || d == DELIVERED;
-		n->in_start += NET_PREFIX + len;
-		frames--;
-		bytes += len;
+		idle = p == PULLED_ALL ? idle + 1 : 0;
+		n->turn = (n->turn + 1) % NET_LINKS_MAX;
+		n->links[n->turn].credit += NET_TURN_BYTES;
 	}
-	if (pushed)
+	if (p == PULLED_BROKEN) {
+		net_broken(n, NET_RX);
+		return false;
+	}
+	n->starved = p == PULLED_STARVED;
+	if (b.pushed)
 		pump_notify(&n->dev, NET_RX);
-	return frames == 0 || bytes > NET_BUDGET_BYTES;
+	return p == PULLED_BUDGET;
 }

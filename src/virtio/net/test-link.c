@@ -13,9 +13,12 @@
 
 #define LIMIT_NS 10000000000ULL
 
-static void on_gone(void *data)
+static void on_gone(void *data, unsigned link)
 {
-	((struct link *)data)->gone++;
+	struct link *k = data;
+
+	k->gone++;
+	k->gone_link = link;
 }
 
 int link_pair(struct link *k, bool small)
@@ -37,11 +40,18 @@ void link_init(struct link *k, bool vnet_hdr, uint16_t mtu)
 	k->peer = -1;
 	k->seed = 1;
 	assert_int_equal(loop_new(&k->loop), 0);
-	const struct net_config c = {
-		.fd = link_pair(k, false), .mac = {2, 0, 0, 1, 2, 3}, .mtu = mtu, .vnet_hdr = vnet_hdr};
+	const struct net_config c = {.mac = {2, 0, 0, 1, 2, 3}, .mtu = mtu, .vnet_hdr = vnet_hdr};
 	assert_int_equal(net_new(k->loop, &c, &k->n), 0);
+	assert_int_equal(net_connect(k->n, 0, link_pair(k, false)), 0);
 	net_on_disconnect(k->n, on_gone, k);
 	tdrv_init(&k->d, k->loop, net_device(k->n));
+}
+
+void link_use(struct link *k, unsigned link)
+{
+	net_disconnect(k->n, k->at);
+	k->at = link;
+	assert_int_equal(net_connect(k->n, link, link_pair(k, false)), 0);
 }
 
 void link_start(struct link *k, uint64_t features)

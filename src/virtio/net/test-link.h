@@ -25,7 +25,9 @@ struct link {
 	struct net_dev *n;
 	struct tdrv d;
 	int peer;			 /* non-blocking */
+	unsigned at;			 /* its link */
 	unsigned gone;			 /* calls of on_disconnect */
+	unsigned gone_link;		 /* what the last one said */
 	struct link_buf rx[VQ_SIZE_MAX]; /* by head */
 	uint32_t seed;
 };
@@ -36,6 +38,8 @@ void link_start(struct link *k, uint64_t features);
 void link_done(struct link *k);
 /* A fresh socket pair: its other end. The device's own buffers are small if asked. */
 int link_pair(struct link *k, bool small);
+/* The peer moves to another link. */
+void link_use(struct link *k, unsigned link);
 uint32_t link_random(struct link *k);
 void link_fill(struct link *k, void *buf, size_t len);
 struct net_stats link_stats(struct link *k);

@@ -16,7 +16,8 @@ enum { TCP = 6, UDP = 17 };
 /* How a frame is made. */
 struct shape {
 	bool v6;
-	unsigned vlans, ip_options, tcp_options; /* options in bytes; of IPv6 a destination options header */
+	unsigned vlan;			  /* ID of its tag, 0: none */
+	unsigned ip_options, tcp_options; /* in bytes; of IPv6 a destination options header */
 	size_t payload;
 	uint8_t flags; /* of TCP */
 	uint32_t seq;
@@ -72,10 +73,11 @@ static void make(struct made *m, const struct shape *s, const uint8_t *payload, 
 
 	memset(p, 0, 256);
 	memcpy(p, "\x02\0\0\0\0\x01\x02\0\0\0\0\x02", 12);
-	for (unsigned i = 0; i < s->vlans; i++, at += 4)
-		be16(p + at, i ? 0x8100 : 0x88a8);
-	if (s->vlans == 1)
-		be16(p + 12, 0x8100);
+	if (s->vlan) {
+		be16(p + at, 0x8100);
+		be16(p + at + 2, 0xe000 | s->vlan); /* with a priority */
+		at += 4;
+	}
 	be16(p + at, s->v6 ? 0x86dd : 0x0800);
 	m->l3 = at + 2;
 	m->l4 = m->l3 + (s->v6 ? 40 : 20) + s->ip_options;
@@ -138,6 +140,7 @@ static void expect_segments(struct link *k, const struct shape *s, const uint8_t
 
 	for (size_t at = 0, i = 0; at < s->payload || i == 0; at += mss, i++) {
 		struct shape seg = *s;
+		seg.vlan = 0;
 		seg.payload = MIN_OF(mss, s->payload - at);
 		seg.seq += (uint32_t)at;
 		seg.id = (uint16_t)(s->id + i);
@@ -176,6 +179,11 @@ static int setup_jumbo(void **state)
 static int setup_vnet(void **state)
 {
 	return start(state, true, LINK_MTU, LINK_FEATURES);
+}
+
+static int setup_vnet_jumbo(void **state)
+{
+	return start(state, true, 65535, LINK_FEATURES);
 }
 
 static int setup_vnet_bare(void **state)
@@ -224,9 +232,11 @@ static void s5_1_6_2_frames_are_cut(void **state)
 
 	link_fill(k, payload, sizeof(payload));
 	for (unsigned i = 0; i < 200; i++) {
+		if (i % 40 == 0)
+			link_use(k, i / 40);
 		struct shape s = {
 			.v6 = i & 1,
-			.vlans = link_random(k) % 3,
+			.vlan = k->at,
 			.ip_options = link_random(k) % 3 * 8,
 			.tcp_options = link_random(k) % 11 * 4,
 			.flags = (uint8_t)link_random(k),
@@ -347,8 +357,8 @@ static void s5_1_6_2_malformed_packets_are_not_cut(void **state)
 		uint8_t at, value;
 	} bad[] = {
 		{false, 13, 0x06}, /* ARP */
-		{false, 12, 0x81},
-		{false, 14, 0x65}, /* a tag; another version */
+		{false, 12, 0x09},
+		{false, 14, 0x65}, /* version */
 		{false, 14, 0x44},
 		{false, 14, 0x4f}, /* IHL */
 		{false, 23, UDP},
@@ -409,12 +419,15 @@ static void s5_1_6_2_checksums_are_completed(void **state)
 
 	link_fill(k, payload, sizeof(payload));
 	for (unsigned i = 0; i < 200; i++) {
-		const struct shape s = {.v6 = i & 1,
-			.vlans = i % 3 == 0,
+		if (i % 40 == 0)
+			link_use(k, i / 40);
+		struct shape s = {.v6 = i & 1,
+			.vlan = k->at,
 			.tcp_options = i % 5 * 4,
 			.flags = 0x99,
 			.payload = link_random(k) % 1400};
 		make(&m, &s, payload, false);
+		s.vlan = 0;
 		make(&want, &s, payload, true);
 		const struct net_hdr h = {
 			.flags = NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t)m.l4, .csum_offset = 16};
@@ -493,6 +506,75 @@ static void vnet_hdr_passes_frames_uncut(void **state)
 	drop(k, &h);
 }
 
+/*
+ * IEEE 802.1Q: the peer of a link knows nothing of its tag, offsets included; nor does the guest of its absence.
+ */
+static void offsets_move_with_the_tag(void **state)
+{
+	struct link *k = *state;
+	static struct made plain;
+	static uint8_t got[NET_HDR_LEN + NET_FRAME_MAX];
+	struct net_hdr h;
+
+	link_fill(k, payload, sizeof(payload));
+	for (unsigned i = 0; i < 60; i++) {
+		if (i % 10 == 0)
+			link_use(k, 1 + i / 10);
+		const bool gso = i & 2;
+		struct shape s = {.v6 = i & 1, .vlan = k->at, .tcp_options = 12, .flags = 0x10};
+		s.payload = gso ? 5000 + link_random(k) % 60000 : link_random(k) % 1400;
+		make(&m, &s, payload, false);
+		s.vlan = 0;
+		make(&plain, &s, payload, false);
+		struct net_hdr tagged = gso_header(&m, s.v6, 1400), want = gso_header(&plain, s.v6, 1400);
+		if (!gso) {
+			tagged.gso_type = want.gso_type = NET_GSO_NONE;
+			tagged.gso_size = tagged.hdr_len = want.gso_size = want.hdr_len = 0;
+		}
+		link_send(k, &tagged, m.frame, m.len, link_random(k) % 20);
+		assert_int_equal(peer_receive(k, got, sizeof(got)), NET_HDR_LEN + plain.len);
+		net_hdr_decode(&h, got);
+		assert_memory_equal(&h, &want, sizeof(h));
+		assert_memory_equal(got + NET_HDR_LEN, plain.frame, plain.len);
+		link_reap(k);
+
+		m.frame[14] = 0; /* no priority */
+		link_post(k, NET_HDR_LEN + NET_FRAME_MAX + 4, i % 3 ? 1 + link_random(k) % 100 + 1100 : 0);
+		link_kick_rx(k);
+		peer_send(k, &want, plain.frame, plain.len);
+		assert_int_equal(link_receive(k, &h, got, sizeof(got)), m.len);
+		tagged.num_buffers = 1;
+		assert_memory_equal(&h, &tagged, sizeof(h));
+		assert_memory_equal(got, m.frame, m.len);
+	}
+}
+
+static void a_checksum_inside_of_the_tag_is_refused(void **state)
+{
+	struct link *k = *state;
+	const struct shape s = {.vlan = 3, .payload = 100};
+
+	link_use(k, 3);
+	make(&m, &s, payload, false);
+	for (uint16_t at = 0; at < 18; at++) {
+		const struct net_hdr h = {.flags = NET_HDR_F_NEEDS_CSUM, .csum_start = at, .csum_offset = 16};
+		drop(k, &h);
+	}
+	/* Towards the guest an offset may not leave its 16 bits. */
+	const size_t longest = 65535 + NET_ETH_LEN;
+	struct net_hdr h = {.flags = NET_HDR_F_NEEDS_CSUM, .csum_start = UINT16_MAX - 3};
+	memset(m.frame, 0, sizeof(m.frame));
+	link_post(k, NET_HDR_LEN + NET_FRAME_MAX + 4, 0);
+	link_kick_rx(k);
+	peer_send(k, &h, m.frame, longest);
+	h.csum_start--;
+	peer_send(k, &h, m.frame, longest);
+	static uint8_t got[NET_FRAME_MAX + 4];
+	assert_int_equal(link_receive(k, &h, got, sizeof(got)), longest + 4);
+	assert_int_equal(h.csum_start, UINT16_MAX);
+	assert_int_equal(link_stats(k).rx_dropped, 1);
+}
+
 static void s5_1_6_4_1_large_frames_reach_the_guest(void **state)
 {
 	struct link *k = *state;
@@ -548,6 +630,26 @@ static void s5_1_6_4_1_a_guest_without_offloads_gets_whole_checksums(void **stat
 	assert_int_equal(link_stats(k).rx_dropped, 1);
 }
 
+/* Judged again when buffers come, it is not completed again. */
+static void a_checksum_is_completed_once(void **state)
+{
+	struct link *k = *state;
+	static struct made want;
+	uint8_t got[LINK_FRAME + 100];
+	const struct shape s = {.payload = 1001};
+
+	make(&m, &s, payload, false);
+	make(&want, &s, payload, true);
+	const struct net_hdr in = {
+		.flags = NET_HDR_F_NEEDS_CSUM, .csum_start = (uint16_t)m.l4, .csum_offset = 16};
+	peer_send(k, &in, m.frame, m.len);
+	tdrv_settle(&k->d); /* it waits */
+	link_post(k, 2000, 0);
+	link_kick_rx(k);
+	assert_int_equal(link_receive(k, NULL, got, sizeof(got)), m.len);
+	assert_memory_equal(got, want.frame, m.len);
+}
+
 #define ON(s, t) \
 	{ \
 #t, t, setup_##s, teardown, NULL \
@@ -570,6 +672,9 @@ int main(void)
 		ON(bare, s5_1_6_2_1_offloads_that_were_not_negotiated),
 		ON(vnet, vnet_hdr_passes_frames_uncut),
 		ON(vnet, s5_1_6_4_1_large_frames_reach_the_guest),
+		ON(vnet, offsets_move_with_the_tag),
+		ON(vnet_jumbo, a_checksum_inside_of_the_tag_is_refused),
+		ON(vnet_bare, a_checksum_is_completed_once),
 		ON(vnet_bare, s5_1_6_4_1_a_guest_without_offloads_gets_whole_checksums),
 	};
 	return cmocka_run_group_tests_name("net-offload", tests, NULL, NULL);

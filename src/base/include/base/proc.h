@@ -42,6 +42,7 @@ struct proc_opts {
 	const char *path;	 /* program; searched in PATH when it has no slash */
 	const char *const *argv; /* NULL-terminated */
 	const char *const *envp; /* NULL: inherited */
+	const char *cwd;	 /* its working folder, NULL: ours */
 	const struct proc_fd *
 		fds; /* everything else is closed in the child but 0-2, which become /dev/null unless listed */
 	size_t n_fds;

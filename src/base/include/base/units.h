@@ -7,6 +7,10 @@
 #include <stdint.h>
 
 int parse_u64(const char *s, uint64_t max, uint64_t *ret);
+/* The number of a port, 0 to 65535, in len bytes of s: one to five digits. */
+int parse_port(const char *s, size_t len, uint16_t *ret);
+/* "80", which is from itself to itself, or "80-90". What goes down is -EINVAL. */
+int parse_port_range(const char *s, size_t len, uint16_t *ret_from, uint16_t *ret_to);
 /* "512m", "1g", "64KiB", "10": bytes, binary multiples as in Docker. */
 int parse_size(const char *s, uint64_t *ret_bytes);
 /* "10s", "1m30s", "500ms", "2h"; a bare number is seconds. */

@@ -131,6 +131,15 @@ struct box_config {
 		security_opts;	   /* as given, for inspect; process has what they amount to */
 	struct strv annotations;   /* "key=value" */
 	struct strv exposed_ports; /* "80/tcp", the image's and --expose */
+	char *network; /* the first one's, as recorded: "bridge", "none", or a network's ID. Others are endpoints only. */
+	struct box_endpoint *
+		endpoints; /* box_create's, made with the record: box/network.h; not part of what is stored */
+	size_t n_endpoints;
+	struct strv publish; /* struct box_port as text (box/network.h) */
+	bool publish_all;
+	char *publish_address;	  /* of publish_all, NULL: all */
+	struct strv egress_allow; /* as given: policy of its own default network */
+	struct strv network_opts; /* "rate=100m", "host-loopback=yes" */
 	bool privileged, read_only, unmasked, user_namespace;
 	enum box_seccomp
 		seccomp; /* OWN: compiled, box_create takes it from process.seccomp to boxes/ID/seccomp.bpf */
@@ -154,6 +163,8 @@ struct box {
 	bool lost; /* its owner died, or was told to end by the host, while it should run: see box_wants_revival */
 	uint32_t restart_count; /* by its policy, since it was started */
 	char *health; /* "starting", "healthy", "unhealthy"; NULL: no health check, or not running */
+	struct strv ports,
+		networks; /* of box_list_brief: what it has published, struct box_port as text; names */
 	struct box_config config;
 };
 void box_free(struct box *b);
@@ -181,8 +192,11 @@ extern void (*box_seen)(const struct box *b);
 int box_find(struct state *st, const char *ref, struct box **ret, struct err *e);
 /* Newest first; only live ones unless all. */
 int box_list(struct state *st, bool all, struct box ***ret, size_t *ret_n, struct err *e);
-/* For listings of many: of config only the parts asked for are filled in, which saves most of the time. */
-enum box_parts { BOX_PART_ARGV = 1, BOX_PART_LABELS = 2, BOX_PART_PORTS = 4 };
+/*
+ * For listings of many: of config only the parts asked for are filled in, which saves most of the time. PORTS are also what
+ * it has published, NETWORKS the ones it is on.
+ */
+enum box_parts { BOX_PART_ARGV = 1, BOX_PART_LABELS = 2, BOX_PART_PORTS = 4, BOX_PART_NETWORKS = 8 };
 int box_list_brief(
 	struct state *st, bool all, unsigned parts, struct box ***ret, size_t *ret_n, struct err *e);
 
@@ -301,6 +315,22 @@ int box_query_update(struct state *st, const struct box *b, const struct wire_li
 int box_query_tasks(struct state *st, const struct box *b, struct wire_tasks *ret, struct wire_stats *stats,
 	struct err *e);
 
+/*
+ * A TCP connection to be made inside a box (wire.h, FORWARD). Nothing waits: poll the descriptor for input, then read, until
+ * the answer is there; the caller sets a time limit.
+ */
+struct box_forward;
+int box_forward_new(struct state *st, const struct box *b, const struct wire_forward *to,
+	struct box_forward **ret, struct err *e);
+/* NULL allowed. */
+void box_forward_free(struct box_forward *f);
+DEFINE_CLEANUP(struct box_forward *, box_forward_free)
+int box_forward_fd(const struct box_forward *f);
+/* 1: connected, and the descriptor is the connection's; 0: not yet; -EIO with the guest's reason; or another -errno. */
+int box_forward_read(struct box_forward *f, struct err *e);
+/* The connected descriptor, non-blocking, now the caller's. */
+int box_forward_take(struct box_forward *f);
+
 enum box_op {
 	/* Output from now on, input if asked for; session frames both ways, ending with EXIT, or FAIL and what went wrong. */
 	BOX_OP_ATTACH = 1,
@@ -312,12 +342,13 @@ enum box_op {
 	BOX_OP_UNPAUSE = 7, /* reply when it goes on */
 	BOX_OP_RESTART = 8, /* as STOP, then the workload starts anew; reply when it runs again */
 	BOX_OP_RELOAD =
-		9, /* the record's configuration was changed by box_set_config: act on it; reply when read */
+		9, /* the record was changed, by box_set_config or its networks: act on it; reply when read, or done */
 };
 struct box_request {
 	enum box_op op;
 	bool attach_stdin;
 	bool discard; /* STOP: at once and without a signal, as the box is to be removed, which the supervisor does */
+	bool networks; /* RELOAD: networks or the name were changed: reply when the box is on its networks */
 	int signal;
 	uint64_t timeout_ns;
 };
@@ -381,7 +412,7 @@ void box_remove_many(struct state *st, struct box_call *calls, size_t n);
  * of b's own configuration. For `exec --privileged`, set caps to BOX_CAPS_ALL and free the filter afterwards. 0 or -errno.
  */
 int box_fill_process(struct state *st, const struct box *b, struct wire_process *p, struct err *e);
-/* All of *ret but time and entropy. 0, or -ENOMEM; release with wire_config_done either way. */
+/* All of *ret but network, time and entropy. 0, or -ENOMEM; release with wire_config_done either way. */
 int box_fill_config(const struct box *b, struct wire_config *ret);
 
 /* ---- logs (see log.h of this room for the format) ---- */

@@ -29,19 +29,34 @@ struct machine_disk {
 	bool read_only;
 };
 
+/* The network device (virtio/net.h, with virtio headers). */
+#define MACHINE_LINKS_MAX 8
+struct machine_net {
+	bool present;
+	uint8_t mac[6];
+	uint16_t mtu;
+	/*
+	 * Peers of the links at the start: connected SOCK_STREAM sockets, borrowed; 0 and below: none, so that zero is
+	 * "no link". Others come and go by machine_net_connect.
+	 */
+	int fds[MACHINE_LINKS_MAX];
+};
+
 struct machine_config {
 	const char
 		*name; /* shown in the host's list of processes where the backend has nothing else to show */
 	const char *kernel; /* vmlinux */
 	const char *initrd;
-	const char *monitor;			      /* a3s-box-vmm; only ACCEL_KVM */
-	unsigned vcpus;				      /* 1 to MACHINE_VCPUS_MAX */
-	uint64_t mem_bytes;			      /* a multiple of 1 MiB */
+	const char *monitor;  /* a3s-box-vmm; only ACCEL_KVM */
+	const char *qemu_net; /* a3s-box-qemu.so; only with a network device, and not ACCEL_KVM */
+	unsigned vcpus;	      /* 1 to MACHINE_VCPUS_MAX */
+	uint64_t mem_bytes;   /* a multiple of 1 MiB */
 	struct machine_disk disks[MACHINE_DISKS_MAX]; /* /dev/vda, /dev/vdb, … in this order */
 	size_t n_disks;
 	enum accel accel; /* as accel_choose gave it: not ACCEL_AUTO */
 	uint64_t tsc_khz; /* frequency of the host's time stamp counter, 0 if unknown */
-	int vsock_dirfd;  /* folder for the vsock device's sockets; borrowed for the machine's life */
+	struct machine_net net;
+	int vsock_dirfd; /* folder for the vsock device's sockets; borrowed for the machine's life */
 	int hold_fd; /* kept open by the machine's process, so that a lock on it ends with the machine; borrowed */
 	int console_fd; /* receives the guest's console; borrowed */
 	int log_fd;	/* receives the backend's own messages; borrowed */
@@ -130,6 +145,18 @@ int machine_stats(struct machine *m, machine_stats_fn fn, void *data);
 int machine_save(struct machine *m, int state_fd, int mem_fd, machine_done_fn fn, void *data);
 /* Asks the guest to give so many bytes of memory back. -ENOTSUP where the backend cannot. */
 int machine_balloon(struct machine *m, uint64_t bytes, machine_done_fn fn, void *data);
+
+/*
+ * Gives a link of the network device a peer (fd is consumed, also on failure), or with fd -1 takes it away. -ENOTSUP
+ * without the device; -EISCONN as the result while the link has a peer. One request of each link at a time, else -EBUSY.
+ * What the guest sees of the device's link (5.1.4 status), it sees with the kvm backend only: in QEMU it is always up.
+ */
+int machine_net_connect(struct machine *m, unsigned link, int fd, machine_done_fn fn, void *data);
+/*
+ * Called from the loop when a link's peer is gone, once for each connection, and not for one that was taken away. Set right
+ * after machine_start; fn may free the machine, or connect the link again.
+ */
+void machine_net_on_gone(struct machine *m, void (*fn)(void *data, unsigned link), void *data);
 
 /* Path of the QEMU program that the qemu backend would start, malloc'd, or NULL with e set. */
 char *machine_qemu_path(struct err *e);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The audit log: A3S_HOME/audit/audit.log, one line of JSON for each command that changed something or was to, but
- * for those that a signal ended half-way. This is where lines are kept; what is in them is the command line's business
- * (src/cli/audit.c).
+ * for those that a signal ended half-way, and for what a network's policy denied a box (action "network").
  *
  *     audit/lock                   held while a line is added, or files are opened for reading
  *     audit/audit.log              the newest; lines are added with O_APPEND, never changed
@@ -15,6 +14,8 @@
 #define STATE_AUDIT_H
 
 #include <stddef.h>
+
+#include <jansson.h>
 
 #include "base/err.h"
 
@@ -30,5 +31,15 @@ int audit_append(int home_fd, const char *line, struct err *e);
  * terminated by a NUL and holds whatever is in the file.
  */
 int audit_read(int home_fd, int (*fn)(const char *line, void *data), void *data, struct err *e);
+
+/*
+ * An entry: {"time", "user": {"uid", "name"}, "pid", "command", "args": [], "boxes": [{"id", "name"}], "images": [],
+ * "outcome": "success"|"failure"|"denied", "status": exit status or null, "error"}, and what an action has beside that. This
+ * makes one without what is only known at its end, with empty lists.
+ */
+json_t *audit_entry_new(const char *action);
+/* Completes and adds it; takes the reference. status NULL: none. home_fd < 0: nowhere. 0 or -errno. */
+int audit_entry_write(
+	int home_fd, json_t *entry, const char *outcome, const int *status, const char *error, struct err *e);
 
 #endif

@@ -49,10 +49,16 @@
  * QUERY (the same port: a connection whose first frame is one of these is none of a process; any number, answered in turn)
  *
  *     host  > UPDATE        struct wire_limits: all of the box's limits, in place of those it has
+ *     host  > NETWORK       struct wire_network: what is to be, in place of what is
  *     host  > GET_STATS     | GET_TASKS
- *     guest > DONE          to UPDATE                                                       | FAIL, text says why
+ *     guest > DONE          to UPDATE and NETWORK                                           | FAIL, text says why
  *     guest > STATS         struct wire_stats
  *     guest > TASKS         struct wire_task of each process of the box, at most WIRE_TASKS_MAX
+ *
+ * FORWARD (the same port; a connection of its own for each)
+ *
+ *     host  > FORWARD       struct wire_forward
+ *     guest > DONE          connected: from here on both ways are the bytes of the connection, without frames | FAIL
  *
  * If the host closes first, the process loses its input (and, without DETACH, its terminal: SIGHUP) and runs on. Output is
  * flow-controlled by the stream: a host that does not read makes the process wait.
@@ -112,6 +118,8 @@ enum wire_type {
 	WIRE_STATS = 0x33,
 	WIRE_GET_TASKS = 0x34,
 	WIRE_TASKS = 0x35,
+	WIRE_NETWORK = 0x36,
+	WIRE_FORWARD = 0x37,
 
 	/* Client to supervisor only; never valid on a guest connection. See box/ctl.h. */
 	WIRE_CTL_REQUEST = 0x40,
@@ -192,11 +200,39 @@ struct wire_tasks {
 };
 void wire_tasks_done(struct wire_tasks *t);
 
+/*
+ * An interface of the box: link 0 of the network device itself, or a VLAN of it whose ID is the link (virtio/net.h).
+ * Addresses as text, NULL for none; prefixes in bits.
+ */
+#define WIRE_NICS_MAX 8
+struct wire_nic {
+	uint32_t link;
+	char *name; /* "eth0" */
+	char *ip4, *ip6;
+	uint32_t prefix4, prefix6;
+	char *gateway4, *gateway6; /* of the default route; at most one interface has them */
+	uint32_t mtu;
+};
+/* What the box has of networks, all of it: from CONFIG at first, then from each NETWORK. */
+struct wire_network {
+	struct wire_nic nics[WIRE_NICS_MAX];
+	size_t n_nics;
+	struct strv hosts; /* lines of /etc/hosts after localhost's */
+	char *resolv_conf; /* content, NULL: leave the image's file */
+};
+void wire_network_done(struct wire_network *n);
+
+/* A connection to make inside the guest, in the box's view of it. */
+struct wire_forward {
+	char *address; /* NULL: 127.0.0.1, and then ::1 */
+	uint16_t port; /* TCP */
+};
+void wire_forward_done(struct wire_forward *f);
+
 /* What the guest needs before the first process. */
 struct wire_config {
 	char *hostname;
-	struct strv hosts;   /* lines of /etc/hosts after localhost's */
-	char *resolv_conf;   /* content, NULL: leave the image's file */
+	struct wire_network network;
 	int64_t real_ns;     /* wall-clock time for a guest without a clock, 0: do not set */
 	uint8_t entropy[32]; /* credited to the guest's random pool */
 	bool read_only;	     /* root file system without the writable layer */
@@ -227,6 +263,8 @@ int wire_put_hello(struct buf *out, const struct wire_hello *h);
 int wire_put_config(struct buf *out, const struct wire_config *c);
 int wire_put_process(struct buf *out, const struct wire_process *p); /* START */
 int wire_put_limits(struct buf *out, const struct wire_limits *l);   /* UPDATE */
+int wire_put_network(struct buf *out, const struct wire_network *n);
+int wire_put_forward(struct buf *out, const struct wire_forward *f);
 int wire_put_stats(struct buf *out, const struct wire_stats *s);
 int wire_put_tasks(struct buf *out, const struct wire_tasks *t);
 
@@ -256,6 +294,8 @@ int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret);
 int wire_get_config(const struct wire_frame *f, struct wire_config *ret);
 int wire_get_process(const struct wire_frame *f, struct wire_process *ret);
 int wire_get_limits(const struct wire_frame *f, struct wire_limits *ret);
+int wire_get_network(const struct wire_frame *f, struct wire_network *ret);
+int wire_get_forward(const struct wire_frame *f, struct wire_forward *ret);
 int wire_get_stats(const struct wire_frame *f, struct wire_stats *ret);
 int wire_get_tasks(const struct wire_frame *f, struct wire_tasks *ret);
 
