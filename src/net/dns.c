@@ -49,13 +49,14 @@ static void question(struct dns_state *d, const struct dns_client *c, const uint
 
 	if (r == -EINVAL)
 		return;
-	if (r < 0)
+	if (r < 0) {
 		dns_reply_rcode(d, c, msg, &q, r == -ENOTSUP ? DNS_NOTIMP : DNS_FORMERR);
-	else if (q.type == DNS_AXFR || q.type == DNS_IXFR) /* answers of many messages */
-		dns_reply_rcode(d, c, msg, &q, DNS_REFUSED);
-	else if (dns_local(d, c, msg, &q))
-		;
-	else if (c->port->a.names_only)
+		return;
+	}
+	bool transfer = q.type == DNS_AXFR || q.type == DNS_IXFR; /* answers of many messages */
+	if (!transfer && dns_local(d, c, msg, &q))
+		return;
+	if (transfer || c->port->a.names_only)
 		dns_reply_rcode(d, c, msg, &q, DNS_REFUSED);
 	else
 		dns_forward(d, c, msg, len, &q);
