@@ -118,7 +118,7 @@ class BadInput(BoxTest):
 
     def test_docker_flags_not_yet_built_are_refused(self):
         """Promise 2: never accepted and ignored."""
-        for args in (("-p", "80:80"), ("-v", "/tmp:/tmp"), ("--network", "host"), ("--mount", "type=tmpfs,target=/x")):
+        for args in (("-v", "/tmp:/tmp"), ("--network", "host"), ("--mount", "type=tmpfs,target=/x")):
             with self.subTest(args):
                 self.refuse(self.home.run("run", "--rm", *args, "box", "true"), 125)
 

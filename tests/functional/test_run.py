@@ -299,7 +299,7 @@ class Settings(BoxTest):
         self.assertRegex(result.text, r"\Ash -c ")
         rest = result.text.split("touch /written", 1)[-1].split("\n", 1)[1].strip().splitlines()
         self.assertEqual([line.strip() for line in rest if line.strip()],
-                         ["lo", "127.0.0.1", "root is writable"], result)
+                         ["eth0", "lo", "127.0.0.1", "root is writable"], result)
 
     def test_a_clock(self):
         guest = int(self.home.ok("run", "--rm", "box", "date", "+%s").text)
@@ -312,7 +312,10 @@ class Settings(BoxTest):
         result = self.home.run("run", "--rm", "-h", "given", "box", "sh", "-c",
                                "hostname; cat /etc/hostname; ping -c 1 given | head -n 1")
         self.assert_rc(result, 0)
-        self.assertRegex(result.text, r"\Agiven\ngiven\nPING given \(127\.", result)
+        self.assertRegex(result.text, r"\Agiven\ngiven\nPING given \(10\.87\.0\.2\)", result)
+        result = self.home.run("run", "--rm", "--network", "none", "-h", "given", "box", "sh", "-c",
+                               "ping -c 1 given | head -n 1")
+        self.assertRegex(result.text, r"\APING given \(127\.", result)
 
     def test_further_groups(self):
         result = self.home.run("run", "--rm", "-u", "4242", "--group-add", "extra", "--group-add", "99", "box", "id", "-G")
