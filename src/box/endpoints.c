@@ -348,20 +348,29 @@ static int check_place(struct state *st, const struct box_network *n, const stru
 	return place;
 }
 
+/* Opens a transaction, which state_end ends, and finds both in it. On failure none is open. */
+static int begin(struct state *st, const char *network, const char *box, struct box_network **n,
+	struct box **b, struct err *e)
+{
+	int r = state_begin(st, e);
+	if (r < 0)
+		return r;
+	r = box_network_find(st, network, n, e);
+	if (r == 0)
+		r = box_find_quiet(st, box, b, e);
+	return r < 0 ? state_end(st, r, e) : 0;
+}
+
 static int join(struct state *st, const struct box_endpoint *ep, bool is_new, struct err *e)
 {
 	CLEANUP(box_network_freep) struct box_network *n = NULL;
 	CLEANUP(box_freep) struct box *b = NULL;
 	int64_t change;
 
-	int r = state_begin(st, e);
+	int r = begin(st, ep->network, ep->box, &n, &b, e);
 	if (r < 0)
 		return r;
-	r = box_network_find(st, ep->network, &n, e);
-	if (r == 0)
-		r = box_find_quiet(st, ep->box, &b, e);
-	if (r == 0)
-		r = check_new(n, b, ep, e);
+	r = check_new(n, b, ep, e);
 	if (r == 0)
 		r = check_place(st, n, b, e);
 	if (r == 0)
@@ -402,14 +411,10 @@ int box_endpoint_remove(struct state *st, const char *network, const char *box, 
 	CLEANUP(box_network_freep) struct box_network *n = NULL;
 	CLEANUP(box_freep) struct box *b = NULL;
 
-	int r = state_begin(st, e);
+	int r = begin(st, network, box, &n, &b, e);
 	if (r < 0)
 		return r;
-	r = box_network_find(st, network, &n, e);
-	if (r == 0)
-		r = box_find_quiet(st, box, &b, e);
-	if (r == 0)
-		r = place_of(st, n->id, b->id, e);
+	r = place_of(st, n->id, b->id, e);
 	if (r >= 0 && r != PLACE_ON)
 		r = err_set(e, -ENOENT, "box %s is not on network %s", b->name, n->name);
 	if (r >= 0)
@@ -425,16 +430,11 @@ int box_endpoint_restore(struct state *st, const char *network, const char *box,
 	CLEANUP(box_freep) struct box *b = NULL;
 	int64_t change;
 
-	int r = state_begin(st, e);
+	int r = begin(st, network, box, &n, &b, e);
 	if (r < 0)
 		return r;
-	r = box_network_find(st, network, &n, e);
-	if (r == 0)
-		r = box_find_quiet(st, box, &b, e);
-	if (r == 0)
-		r = state_exec(st, e,
-			"UPDATE endpoints SET leaving=0 WHERE box=?1 AND network=?2 AND leaving<>0", "ss",
-			b->id, n->id);
+	r = state_exec(st, e, "UPDATE endpoints SET leaving=0 WHERE box=?1 AND network=?2 AND leaving<>0",
+		"ss", b->id, n->id);
 	if (r == 0 && sqlite3_changes(st->db) == 0)
 		r = err_set(e, -ENOENT, "box %s has left network %s", b->name, n->name);
 	if (r == 0)

@@ -58,7 +58,14 @@ void box_list_free(struct box **list, size_t n)
 
 int box_init(struct state *st, struct err *e)
 {
-	int r = state_exec(st, e, BOX_SCHEMA, "");
+	CLEANUP(stmt_done) sqlite3_stmt *made = NULL;
+	/* Looking first saves every command the reading of all of it. */
+	int r = state_prepare(st, &made, e, BOX_SCHEMA_PROBE, "");
+	if (r == 0)
+		r = state_step(st, made, e);
+	if (r != 0)
+		return r < 0 ? r : 0;
+	r = state_exec(st, e, BOX_SCHEMA, "");
 	if (r == 0)
 		r = box_networks_init(st, e);
 	return r < 0 ? r : box_ports_init(st, e);

@@ -6,6 +6,9 @@
 /* States in which somebody owns the box: box_is_live. */
 #define BOX_LIVE_SQL "('starting','running','paused','restarting','stopping')"
 
+/* The table that is made last (network-ports.c): with it, all are there. */
+#define BOX_SCHEMA_PROBE "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'published'"
+
 #define BOX_SCHEMA \
 	"CREATE TABLE IF NOT EXISTS boxes (" \
 	" id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE," \

@@ -5,6 +5,7 @@
 #include <wchar.h>
 
 #include "audit.h"
+#include "base/buf.h"
 #include "base/io.h"
 #include "base/units.h"
 #include "state/event.h"
@@ -211,6 +212,18 @@ json_t *json_from_strv(const struct strv *l)
 	for (size_t i = 0; i < l->n; i++)
 		json_array_append_new(a, json_from_text(l->v[i]));
 	return a;
+}
+
+json_t *json_from_joined(const struct strv *l, const char *separator)
+{
+	CLEANUP(buf_done) struct buf b = {0};
+
+	for (size_t i = 0; i < l->n; i++) {
+		if ((i && buf_append(&b, separator, strlen(separator)) < 0) ||
+			buf_append(&b, l->v[i], strlen(l->v[i])) < 0)
+			return NULL;
+	}
+	return buf_append(&b, "", 1) < 0 ? NULL : json_from_text((const char *)buf_data(&b));
 }
 
 json_t *json_from_pairs(const struct strv *l)

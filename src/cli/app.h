@@ -49,6 +49,8 @@ int json_print(json_t *j, size_t indent);
 json_t *json_from_strv(const struct strv *l);
 /* A string that may hold any bytes, NULL included: what is not UTF-8 is shown escaped. */
 json_t *json_from_text(const char *s);
+/* The list as one text. NULL: out of memory. */
+json_t *json_from_joined(const struct strv *l, const char *separator);
 
 /* ---- starting a box that exists: start, restart (run.c) ---- */
 /* Everything but the supervisor: lock held, record starting, disk there. Then box_start. 0 or -errno. */

@@ -144,18 +144,6 @@ struct listing {
 	json_t *labels; /* of the row last asked for */
 };
 
-static json_t *joined_labels(const struct box_network *n)
-{
-	CLEANUP(buf_done) struct buf b = {0};
-
-	for (size_t i = 0; i < n->labels.n; i++) {
-		const char *s = n->labels.v[i];
-		if ((i && buf_append(&b, ",", 1) < 0) || buf_append(&b, s, strlen(s)) < 0)
-			return NULL;
-	}
-	return buf_append(&b, "", 1) < 0 ? NULL : json_from_text((const char *)buf_data(&b));
-}
-
 /* Docker's text for a truth value in a listing. */
 static json_t *truth(bool b)
 {
@@ -184,7 +172,7 @@ static json_t *get_field(void *data, size_t row, size_t field)
 	case FIELD_INTERNAL:
 		return truth(n->internal);
 	case FIELD_LABELS:
-		return joined_labels(n);
+		return json_from_joined(&n->labels, ",");
 	case FIELD_ISOLATION:
 		return json_string(net_isolation_name(n->isolation));
 	default:

@@ -295,20 +295,12 @@ static int prune_unused(const struct cmd *c, const struct prune *p, struct err *
 int cmd_network_prune(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(prune_done) struct prune p = {0};
-	struct opt opts[] = {PRUNE_OPTS(&p), {0}};
 	struct err e = {0};
+	int status;
 
-	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
-	if (r > 0)
-		return 0;
-	if (r == 0 && argc > 1)
-		return app_usage(c, "no arguments are taken");
-	if (r == 0)
-		r = prune_check(&p, &e);
-	if (r == 0)
-		r = prune_ask(&p, "all networks that no box is on", &e);
-	if (r > 0)
-		r = prune_unused(c, &p, &e);
+	if (prune_begin(c, &p, "all networks that no box is on", argc, argv, &status) != PRUNE_YES)
+		return status;
+	int r = prune_unused(c, &p, &e);
 	return r < 0 ? app_fail(c, &e, 1) : r;
 }
 

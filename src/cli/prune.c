@@ -17,7 +17,7 @@ static const char *filter_value(const char *filter, const char *key)
 	return strncmp(filter, key, n) == 0 && filter[n] == '=' ? filter + n + 1 : NULL;
 }
 
-int prune_check(struct prune *p, struct err *e)
+static int check(struct prune *p, struct err *e)
 {
 	for (size_t i = 0; i < p->filters.n; i++) {
 		const char *f = p->filters.v[i], *until = filter_value(f, "until");
@@ -50,7 +50,8 @@ bool prune_fits(const struct prune *p, int64_t created_ns, const struct strv *la
 	return true;
 }
 
-int prune_ask(const struct prune *p, const char *what, struct err *e)
+/* 1 yes, 0 no, -ECANCELED when nobody answers. */
+static int ask(const struct prune *p, const char *what, struct err *e)
 {
 	char answer[16];
 
@@ -67,4 +68,30 @@ int prune_ask(const struct prune *p, const char *what, struct err *e)
 	}
 	answer[strcspn(answer, "\r\n")] = '\0';
 	return strcasecmp(answer, "y") == 0 || strcasecmp(answer, "yes") == 0;
+}
+
+enum prune_answer prune_begin(
+	const struct cmd *c, struct prune *p, const char *what, int argc, char **argv, int *ret_status)
+{
+	struct opt opts[] = {{0, "filter", OPT_LIST, &p->filters, "FILTER",
+				     "only these: until=TIME (created before), label=KEY[=VALUE], label!=…"},
+		{'f', "force", OPT_FLAG, &p->force, NULL, "do not ask"}, {0}};
+	struct err e = {0};
+
+	*ret_status = 0;
+	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
+	if (r > 0)
+		return PRUNE_OVER;
+	if (r == 0 && argc > 1) {
+		*ret_status = app_usage(c, "no arguments are taken");
+		return PRUNE_OVER;
+	}
+	if (r == 0)
+		r = check(p, &e);
+	if (r == 0)
+		r = ask(p, what, &e);
+	if (r >= 0)
+		return r > 0 ? PRUNE_YES : PRUNE_NO;
+	*ret_status = app_fail(c, &e, 1);
+	return PRUNE_OVER;
 }

@@ -129,18 +129,6 @@ struct listing {
 	json_t *labels; /* of the row that was asked for last */
 };
 
-static json_t *join_json(const struct strv *l, const char *separator)
-{
-	CLEANUP(buf_done) struct buf b = {0};
-
-	for (size_t i = 0; i < l->n; i++) {
-		if ((i && buf_append(&b, separator, strlen(separator)) < 0) ||
-			buf_append(&b, l->v[i], strlen(l->v[i])) < 0)
-			return NULL;
-	}
-	return buf_append(&b, "", 1) < 0 ? NULL : json_from_text((const char *)buf_data(&b));
-}
-
 /* "12kB (virtual 34MB)": what its own disk takes, and with the image's. */
 static json_t *size_json(const struct listing *l, const struct box *b)
 {
@@ -199,9 +187,9 @@ static json_t *get_field(void *data, size_t row, size_t field)
 	case FIELD_NAMES:
 		return json_string(b->name);
 	case FIELD_LABELS:
-		return join_json(&b->config.labels, ",");
+		return json_from_joined(&b->config.labels, ",");
 	case FIELD_NETWORKS:
-		return join_json(&b->networks, ",");
+		return json_from_joined(&b->networks, ",");
 	case FIELD_LOCAL_VOLUMES:
 		return json_string("0");
 	default:

@@ -121,24 +121,14 @@ static int prune(const struct cmd *c, const struct prune *p, struct err *e)
 int cmd_prune(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(prune_done) struct prune p = {0};
-	struct opt opts[] = {PRUNE_OPTS(&p), {0}};
 	struct err e = {0};
+	int status;
 
-	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
-	if (r > 0)
-		return 0;
-	if (r == 0 && argc > 1)
-		return app_usage(c, "no arguments are taken");
-	if (r == 0)
-		r = prune_check(&p, &e);
-	if (r == 0) {
-		r = prune_ask(&p, "all stopped boxes", &e);
-		if (r == 0)
-			printf("Total reclaimed space: 0B\n");
-		if (r <= 0)
-			return r < 0 ? app_fail(c, &e, 1) : 0;
-	}
-	if (r >= 0)
-		r = prune(c, &p, &e);
+	enum prune_answer answer = prune_begin(c, &p, "all stopped boxes", argc, argv, &status);
+	if (answer == PRUNE_NO)
+		printf("Total reclaimed space: 0B\n");
+	if (answer != PRUNE_YES)
+		return status;
+	int r = prune(c, &p, &e);
 	return r < 0 ? app_fail(c, &e, 1) : r;
 }

@@ -30,18 +30,8 @@
 #include <sys/syscall.h>
 
 #include "base/io.h"
+#include "base/sanitized.h"
 #include "jail.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 enum { L = 1 << JAIL_LOOP, V = 1 << JAIL_VCPU, D = 1 << JAIL_DISK, ALL = L | V | D };
 

@@ -32,6 +32,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "base/landlock.h"
+
 /* ---- reports ---- */
 
 const char *machine_confinement_name(enum machine_confinement c)
@@ -217,7 +219,7 @@ static int qemu_ruleset(const char *program, const struct machine_config *c)
 {
 	/* Where libraries are; the clock's zone, which may be no link to /usr. */
 	static const char *const data[] = {"/etc/ld.so.cache", "/etc/localtime"};
-	CLEANUP_CLOSE int ruleset = jail_landlock_new();
+	CLEANUP_CLOSE int ruleset = landlock_new(true);
 
 	if (ruleset < 0)
 		return ruleset;
@@ -372,8 +374,8 @@ static int empty_root(void)
 
 static void enter_landlock(struct machine_status *s)
 {
-	CLEANUP_CLOSE int ruleset = jail_landlock_new();
-	int r = ruleset < 0 ? ruleset : syscall(SYS_landlock_restrict_self, ruleset, 0) < 0 ? -errno : 0;
+	CLEANUP_CLOSE int ruleset = landlock_new(true);
+	int r = ruleset < 0 ? ruleset : landlock_enter(ruleset);
 
 	if (r == 0)
 		jail_applied(s, CONFINED_LANDLOCK);

@@ -86,11 +86,7 @@ int jail_filter(enum jail_role role);
 
 /* ---- parts of the above ---- */
 
-/*
- * A Landlock ruleset (landlock(7)) that handles all that the running kernel can and we know of, but what is
- * allowed in it: without more it allows nothing. Descriptor, or -errno.
- */
-int jail_landlock_new(void);
+/* For a ruleset of base/landlock.h. */
 enum jail_access {
 	JAIL_READ,    /* of files, at or below the path */
 	JAIL_EXECUTE, /* and to execute them */

@@ -23,18 +23,8 @@
 #include <time.h>
 
 #include "base/io.h"
+#include "base/sanitized.h"
 #include "jail.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 enum { FD_LETTER = 3, FD_STATUS = 4, NOBODY = 65534, FAILED = 99, FILE_MAX = 1 << 20 };
 #define ABSTRACT "a3s-test-jail"

@@ -25,6 +25,7 @@
 #include <seccomp.h>
 
 #include "base/io.h"
+#include "base/landlock.h"
 #include "jail.h"
 #include "test-jail-trials.h"
 
@@ -412,7 +413,7 @@ static void qemu_files(void)
 
 static bool landlock_possible(void)
 {
-	CLEANUP_CLOSE int fd = jail_landlock_new();
+	CLEANUP_CLOSE int fd = landlock_new(true);
 	return fd >= 0;
 }
 

@@ -368,7 +368,7 @@ static void cut(
 			put_be16(ip + 2, IP4_LEN + part);
 			put_be16(ip + 6, off / UNIT | (more ? 0x2000U : 0));
 			put_be16(ip + 10, 0);
-			uint16_t sum = pkt_sum_finish(pkt_sum(0, ip, IP4_LEN));
+			uint16_t sum = inet_sum_finish(inet_sum(0, ip, IP4_LEN));
 			memcpy(ip + 10, &sum, 2);
 		} else {
 			put_be16(ip + 4, extra + part);

@@ -147,7 +147,7 @@ static void repair(uint8_t *frame, size_t len, unsigned how)
 	const uint16_t total = htons((uint16_t)(len - ETH_HDR_LEN));
 	memcpy(ip + 2, &total, 2);
 	memset(ip + 10, 0, 2);
-	const uint16_t sum = pkt_sum_finish(pkt_sum(0, ip, ihl));
+	const uint16_t sum = inet_sum_finish(inet_sum(0, ip, ihl));
 	memcpy(ip + 10, &sum, 2);
 }
 

@@ -61,7 +61,7 @@ static size_t make(uint8_t *frame, const uint8_t *s)
 	frame[20] = (uint8_t)(off >> 11 | (s[0] & MORE ? 0x20 : 0));
 	frame[21] = (uint8_t)(off >> 3);
 	memset(frame + 24, 0, 2);
-	uint16_t sum = pkt_sum_finish(pkt_sum(0, frame + 14, 20));
+	uint16_t sum = inet_sum_finish(inet_sum(0, frame + 14, 20));
 	memcpy(frame + 24, &sum, sizeof(sum));
 	return len;
 }

@@ -26,7 +26,7 @@ static void fix_sum(uint8_t *frame, size_t len)
 	if (ihl > len - ETH_HDR_LEN)
 		return;
 	memset(ip + 10, 0, 2);
-	uint16_t sum = pkt_sum_finish(pkt_sum(0, ip, ihl));
+	uint16_t sum = inet_sum_finish(inet_sum(0, ip, ihl));
 	memcpy(ip + 10, &sum, sizeof(sum));
 }
 

@@ -55,7 +55,7 @@ void icmp_tell(struct port *p, const struct icmp_message *m)
 	icmp[1] = m->code;
 	memcpy(icmp + ICMP_LEN, m->quote, len - ICMP_LEN);
 	uint32_t sum = is4 ? 0 : pkt_pseudo_sum(m->src, m->dst, proto, len);
-	uint16_t v = pkt_sum_finish(pkt_sum(sum, icmp, len));
+	uint16_t v = inet_sum_finish(inet_sum(sum, icmp, len));
 	memcpy(icmp + 2, &v, sizeof(v));
 	port_send(p, NULL, &(struct vnet_hdr){0}, &(struct iovec){frame, head + len}, 1);
 }

@@ -205,7 +205,7 @@ static void reply(struct echo *e, uint8_t *icmp, size_t len)
 	icmp[1] = icmp[2] = icmp[3] = 0;
 	memcpy(icmp + 4, &id, sizeof(id));
 	uint32_t sum = is4 ? 0 : pkt_pseudo_sum(o.src, o.dst, o.proto, len);
-	uint16_t v = pkt_sum_finish(pkt_sum(sum, icmp, len));
+	uint16_t v = inet_sum_finish(inet_sum(sum, icmp, len));
 	memcpy(icmp + 2, &v, sizeof(v));
 	pkt_put_headers(icmp - head, &o, len);
 	frag_output(p, NULL, &(struct vnet_hdr){0}, icmp - head, head + len);
@@ -250,7 +250,7 @@ static bool take_raw_reply(struct raw *w)
 	icmp += ihl;
 	len -= ihl;
 	if (icmp[0] != (w->is4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) ||
-		(w->is4 && pkt_sum_finish(pkt_sum(0, icmp, len)) != 0))
+		(w->is4 && inet_sum_finish(inet_sum(0, icmp, len)) != 0))
 		return true;
 	struct echo *e = raw_flow(w, icmp, &host);
 	if (e)
@@ -474,7 +474,7 @@ static ssize_t send_raw(const struct echo *e, int fd, const struct pkt *k)
 	memcpy(head, k->frame + k->l4, sizeof(head));
 	memcpy(&sum, head + 2, sizeof(sum));
 	memcpy(&id, head + 4, sizeof(id));
-	sum = pkt_sum_finish((uint32_t)(uint16_t)~sum + (uint16_t)~id + ours);
+	sum = inet_sum_finish((uint32_t)(uint16_t)~sum + (uint16_t)~id + ours);
 	memcpy(head + 2, &sum, sizeof(sum));
 	memcpy(head + 4, &ours, sizeof(ours));
 	struct iovec iov[] = {{head, sizeof(head)}, {(void *)(k->frame + k->payload), k->payload_len}};
@@ -519,7 +519,7 @@ static bool is_good_request(const struct pkt *k)
 	uint32_t sum = k->is4 ? 0 : pkt_pseudo_sum(&k->src, &k->dst, IPPROTO_ICMPV6, k->l4_len);
 
 	return k->icmp_type == (k->is4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST) && k->icmp_code == 0 &&
-	       pkt_sum_finish(pkt_sum(sum, k->frame + k->l4, k->l4_len)) == 0;
+	       inet_sum_finish(inet_sum(sum, k->frame + k->l4, k->l4_len)) == 0;
 }
 
 void icmp_input(struct port *p, const struct pkt *k)

@@ -14,7 +14,6 @@
  * Landlock's limits on TCP are not used: which addresses boxes may reach is policy, and not of this process.
  */
 #include <fcntl.h>
-#include <linux/landlock.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -31,20 +30,11 @@
 #include <sys/syscall.h>
 
 #include "base/io.h"
+#include "base/landlock.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "base/sanitized.h"
 #include "engine.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 /* Where resolv.conf is, or what it is a link to: what one of these programs writes. */
 static const char *const resolvers[] = {"/etc", "/run/systemd/resolve", "/run/resolvconf",
@@ -52,61 +42,24 @@ static const char *const resolvers[] = {"/etc", "/run/systemd/resolve", "/run/re
 
 /* ---- Landlock (landlock(7)) ---- */
 
-/* Rights on files by the ABI that brought them; <linux/landlock.h> may be older than the kernel. */
-#define FS_ABI1	     ((1ull << 13) - 1)
-#define FS_REFER     (1ull << 13) /* ABI 2 */
-#define FS_TRUNCATE  (1ull << 14) /* ABI 3 */
-#define FS_IOCTL_DEV (1ull << 15) /* ABI 5 */
-#define SCOPES	     3ull	  /* ABI 6: abstract Unix sockets of others, signals to others */
-
-struct ruleset_attr { /* of ABI 6; kernels take a longer one than their own if the rest is zero */
-	uint64_t fs, net, scoped;
-};
-
-static int landlock_new(void)
-{
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-	struct ruleset_attr a = {.fs = FS_ABI1};
-
-	if (abi < 0)
-		return -errno;
-	if (abi >= 2)
-		a.fs |= FS_REFER;
-	if (abi >= 3)
-		a.fs |= FS_TRUNCATE;
-	if (abi >= 5)
-		a.fs |= FS_IOCTL_DEV;
-	if (abi >= 6)
-		a.scoped = SCOPES;
-	int fd = (int)syscall(SYS_landlock_create_ruleset, &a, sizeof(a), 0);
-	return fd < 0 ? -errno : fd;
-}
-
 /* What is not there needs no permission. */
-static int landlock_allow(int ruleset, const char *path, uint64_t rights)
+static int allow(int ruleset, const char *path, uint64_t rights)
 {
 	CLEANUP_CLOSE int fd = open(path, O_PATH | O_CLOEXEC);
-	struct landlock_path_beneath_attr beneath = {.allowed_access = rights, .parent_fd = fd};
 
-	if (fd < 0)
-		return 0;
-	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0 ? -errno
-												    : 0;
+	return fd < 0 ? 0 : landlock_allow(ruleset, fd, rights);
 }
 
-static int landlock_enter(bool owns_folder)
+static int names_enter(bool owns_folder)
 {
-	CLEANUP_CLOSE int ruleset = landlock_new();
+	CLEANUP_CLOSE int ruleset = landlock_new(false);
 	int r = ruleset < 0 ? ruleset : 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(resolvers) && r == 0; i++)
-		r = landlock_allow(
-			ruleset, resolvers[i], LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
+		r = allow(ruleset, resolvers[i], LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
 	if (r == 0 && owns_folder)
-		r = landlock_allow(ruleset, ".", LANDLOCK_ACCESS_FS_REMOVE_FILE);
-	if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-		r = -errno;
-	return r;
+		r = allow(ruleset, ".", LANDLOCK_ACCESS_FS_REMOVE_FILE);
+	return r == 0 ? landlock_enter(ruleset) : r;
 }
 
 /* ---- a root with nothing else in it (mount_namespaces(7)) ---- */
@@ -407,7 +360,7 @@ static void report(const char *layer, int r)
  */
 static int confine_files(bool owns_folder, bool *ret_landlock)
 {
-	CLEANUP_CLOSE int ruleset = landlock_new();
+	CLEANUP_CLOSE int ruleset = landlock_new(false);
 
 	*ret_landlock = ruleset >= 0;
 	if (ruleset >= 0)
@@ -440,7 +393,7 @@ int jail_enter_netd(bool owns_folder, struct err *e)
 		return 0;
 	}
 	if (landlock) {
-		files = landlock_enter(owns_folder);
+		files = names_enter(owns_folder);
 		report("Landlock, so it reads no file", files);
 	}
 	int r = filter_enter(files == 0, owns_folder);

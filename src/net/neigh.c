@@ -81,7 +81,7 @@ static bool nd_valid(const struct pkt *k, size_t fixed, uint8_t type, const uint
 	if (k->ttl != 255 || k->icmp_code != 0 || k->l4_len < fixed || k->l4_len > ND_MESSAGE_MAX)
 		return false;
 	uint32_t sum = pkt_pseudo_sum(&k->src, &k->dst, IPPROTO_ICMPV6, k->l4_len);
-	if (pkt_sum_finish(pkt_sum(sum, m, k->l4_len)) != 0)
+	if (inet_sum_finish(inet_sum(sum, m, k->l4_len)) != 0)
 		return false;
 	for (size_t at = fixed; at < k->l4_len;) {
 		size_t left = k->l4_len - at, len = left < 2 ? 0 : m[at + 1] * 8U;
@@ -133,7 +133,7 @@ static void advertise(
 	m[ND_LEN + 1] = 1;
 	memcpy(m + ND_LEN + 2, mac, 6);
 	uint32_t sum = pkt_pseudo_sum(o.src, o.dst, IPPROTO_ICMPV6, ND_WITH_OPTION);
-	uint16_t v = pkt_sum_finish(pkt_sum(sum, m, ND_WITH_OPTION));
+	uint16_t v = inet_sum_finish(inet_sum(sum, m, ND_WITH_OPTION));
 	memcpy(m + 2, &v, 2);
 	port_send(p, NULL, &(struct vnet_hdr){0}, &(struct iovec){out, len + ND_WITH_OPTION}, 1);
 }

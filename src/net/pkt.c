@@ -79,54 +79,13 @@ void vnet_hdr_encode(uint8_t raw[static VNET_HDR_LEN], const struct vnet_hdr *h)
 
 /* ---- checksums ---- */
 
-uint32_t pkt_sum(uint32_t sum, const void *data, size_t len)
-{
-	const uint8_t *p = data;
-	uint64_t a = sum, b = 0; /* 2^32 words of 32 bits would have to come before these overflow */
-	uint64_t w[4];
-	uint32_t w32;
-	uint16_t w16;
-
-	for (; len >= sizeof(w); p += sizeof(w), len -= sizeof(w)) {
-		memcpy(w, p, sizeof(w));
-		a += (w[0] & 0xffffffff) + (w[1] & 0xffffffff) + (w[2] & 0xffffffff) + (w[3] & 0xffffffff);
-		b += (w[0] >> 32) + (w[1] >> 32) + (w[2] >> 32) + (w[3] >> 32);
-	}
-	for (; len >= 4; p += 4, len -= 4) {
-		memcpy(&w32, p, 4);
-		a += w32;
-	}
-	if (len >= 2) {
-		memcpy(&w16, p, 2);
-		a += w16;
-		p += 2;
-		len -= 2;
-	}
-	if (len) {
-		const uint8_t last[2] = {*p, 0};
-		memcpy(&w16, last, 2);
-		a += w16;
-	}
-	a = (a & 0xffffffff) + (a >> 32) + (b & 0xffffffff) + (b >> 32);
-	while (a >> 16)
-		a = (a & 0xffff) + (a >> 16);
-	return (uint32_t)a;
-}
-
-uint16_t pkt_sum_finish(uint32_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
-
 uint32_t pkt_pseudo_sum(const struct net_addr *src, const struct net_addr *dst, uint8_t proto, size_t l4_len)
 {
 	size_t skip = net_addr_is4(src) ? 12 : 0;
 	const uint16_t len[2] = {htobe16((uint16_t)(l4_len >> 16)), htobe16((uint16_t)l4_len)};
 	uint32_t sum = (uint32_t)htobe16(proto) + len[0] + len[1];
 
-	return pkt_sum(pkt_sum(sum, src->b + skip, 16 - skip), dst->b + skip, 16 - skip);
+	return inet_sum(inet_sum(sum, src->b + skip, 16 - skip), dst->b + skip, 16 - skip);
 }
 
 /* ---- the fourth layer ---- */
@@ -247,7 +206,7 @@ static int parse_ip4(struct pkt *p)
 	size_t ihl = (size_t)(ip[0] & 15) * 4, total = get_be16(ip + 2);
 	if (ihl < IP4_MIN || total < ihl || total > left)
 		return -EBADMSG;
-	if (pkt_sum_finish(pkt_sum(0, ip, ihl)) != 0 || check_ip4_options(ip + IP4_MIN, ihl - IP4_MIN) < 0)
+	if (inet_sum_finish(inet_sum(0, ip, ihl)) != 0 || check_ip4_options(ip + IP4_MIN, ihl - IP4_MIN) < 0)
 		return -EBADMSG;
 	p->is4 = true;
 	p->len = ETH_HDR_LEN + total;
@@ -453,7 +412,7 @@ size_t pkt_put_headers(uint8_t *buf, const struct pkt_out *o, size_t l4_len)
 	put_be16(ip + 10, 0);
 	memcpy(ip + 12, o->src->b + 12, 4);
 	memcpy(ip + 16, o->dst->b + 12, 4);
-	uint16_t sum = pkt_sum_finish(pkt_sum(0, ip, IP4_MIN));
+	uint16_t sum = inet_sum_finish(inet_sum(0, ip, IP4_MIN));
 	memcpy(ip + 10, &sum, 2);
 	return ETH_HDR_LEN + IP4_MIN;
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <sys/uio.h>
 
+#include "base/checksum.h"
 #include "net/addr.h"
 
 enum {
@@ -91,9 +92,5 @@ struct pkt_out { /* addresses of one side of a frame to be made */
 size_t pkt_put_headers(uint8_t *buf, const struct pkt_out *o, size_t l4_len);
 /* One's complement sum of the pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1), not complemented. */
 uint32_t pkt_pseudo_sum(const struct net_addr *src, const struct net_addr *dst, uint8_t proto, size_t l4_len);
-/* Adds to a sum; bytes at an odd position of the whole must not begin a call. */
-uint32_t pkt_sum(uint32_t sum, const void *data, size_t len);
-uint16_t pkt_sum_finish(
-	uint32_t sum); /* folded and complemented, in network order as a value to be stored by memcpy */
 
 #endif

@@ -386,8 +386,8 @@ static void send_reset(struct port *box, const struct flow_key *k, const uint8_t
 	memcpy(tcp + 4, numbers, sizeof(numbers));
 	tcp[OFFSET_AND_FLAGS] = TCP_LEN / 4 << 4;
 	tcp[OFFSET_AND_FLAGS + 1] = TCP_RST | (with_ack ? TCP_ACK : 0);
-	uint16_t sum =
-		pkt_sum_finish(pkt_sum(pkt_pseudo_sum(&k->dst, &k->src, IPPROTO_TCP, TCP_LEN), tcp, TCP_LEN));
+	uint16_t sum = inet_sum_finish(
+		inet_sum(pkt_pseudo_sum(&k->dst, &k->src, IPPROTO_TCP, TCP_LEN), tcp, TCP_LEN));
 	memcpy(tcp + CHECKSUM, &sum, sizeof(sum));
 	const struct iovec iov = {frame, l4 + TCP_LEN};
 	(void)port_send(box, NULL, &plain, &iov, 1);

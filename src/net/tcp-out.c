@@ -56,7 +56,7 @@ static int emit(struct port *p, const struct segment *s)
 	t[12] = (uint8_t)((TCP_HDR_LEN + s->n_opts) / 4 << 4);
 	t[13] = s->flags;
 	put16(t + 14, s->window);
-	uint16_t sum = (uint16_t)~pkt_sum_finish(pkt_pseudo_sum(s->src, s->dst, IPPROTO_TCP, l4_len));
+	uint16_t sum = (uint16_t)~inet_sum_finish(pkt_pseudo_sum(s->src, s->dst, IPPROTO_TCP, l4_len));
 	memcpy(t + TCP_CSUM_AT, &sum, 2);
 	put16(t + 18, 0);
 	if (s->n_opts)

@@ -395,7 +395,7 @@ static bool checksum_good(const struct pkt *k)
 	if (k->vnet.flags & VNET_NEEDS_CSUM)
 		return true;
 	uint32_t sum = pkt_pseudo_sum(&k->src, &k->dst, IPPROTO_TCP, k->l4_len);
-	return pkt_sum_finish(pkt_sum(sum, k->frame + k->l4, k->l4_len)) == 0;
+	return inet_sum_finish(inet_sum(sum, k->frame + k->l4, k->l4_len)) == 0;
 }
 
 static bool is_dns(const struct engine *g, const struct flow_key *k)

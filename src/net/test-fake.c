@@ -109,7 +109,7 @@ uint16_t fake_icmp_sum(const struct net_addr *src, const struct net_addr *dst, c
 {
 	uint32_t sum = net_addr_is4(src) ? 0 : pkt_pseudo_sum(src, dst, IPPROTO_ICMPV6, len);
 
-	return pkt_sum_finish(pkt_sum(sum, icmp, len));
+	return inet_sum_finish(inet_sum(sum, icmp, len));
 }
 
 /* ---- what the engine and its other parts are to those under test ---- */

@@ -50,7 +50,7 @@ static size_t input(unsigned port, bool is4, uint8_t proto, uint32_t id, const v
 		frame[20] = (uint8_t)(off >> 11 | (more ? 0x20 : 0));
 		frame[21] = (uint8_t)(off >> 3);
 		frame[24] = frame[25] = 0;
-		uint16_t sum = pkt_sum_finish(pkt_sum(0, frame + 14, 20));
+		uint16_t sum = inet_sum_finish(inet_sum(0, frame + 14, 20));
 		memcpy(frame + 24, &sum, 2);
 	} else {
 		const uint8_t head[8] = {proto, 0, (uint8_t)(off >> 8), (uint8_t)(off | more),

@@ -23,18 +23,8 @@
 #include <cmocka.h>
 
 #include "base/io.h"
+#include "base/sanitized.h"
 #include "test-world.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 #define LIMIT_MS 20000
 #define CUSTOM \

@@ -196,10 +196,10 @@ static void check_sum(const struct pkt *k)
 	if (k->vnet.flags & VNET_NEEDS_CSUM) {
 		assert_int_equal(k->vnet.csum_start, k->l4);
 		assert_int_equal(k->vnet.csum_offset, 6);
-		assert_int_equal(stored, (uint16_t)~pkt_sum_finish(pseudo));
+		assert_int_equal(stored, (uint16_t)~inet_sum_finish(pseudo));
 	} else {
 		assert_int_not_equal(stored, 0);
-		assert_int_equal(pkt_sum_finish(pkt_sum(pseudo, l4, len)), 0);
+		assert_int_equal(inet_sum_finish(inet_sum(pseudo, l4, len)), 0);
 	}
 	free(l4);
 }

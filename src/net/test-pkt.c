@@ -56,7 +56,7 @@ static void fix_ip4(struct frame *f)
 	uint8_t *ip = f->b + 14;
 
 	put16(ip + 10, 0);
-	uint16_t sum = pkt_sum_finish(pkt_sum(0, ip, (ip[0] & 15) * 4U));
+	uint16_t sum = inet_sum_finish(inet_sum(0, ip, (ip[0] & 15) * 4U));
 	memcpy(ip + 10, &sum, 2);
 }
 
@@ -453,25 +453,25 @@ static void test_sums(void **state)
 	for (size_t len = 0; len < 300; len++)
 		for (size_t at = 0; at < 9; at++)
 			assert_int_equal(
-				pkt_sum_finish(pkt_sum(0, data + at, len)), slow_sum(data + at, len));
-	assert_int_equal(pkt_sum_finish(pkt_sum(0, data, sizeof(data))), slow_sum(data, sizeof(data)));
-	uint32_t parts = pkt_sum(pkt_sum(pkt_sum(0, data, 2), data + 2, 9998), data + 10000, 55536);
-	assert_int_equal(pkt_sum_finish(parts), slow_sum(data, sizeof(data)));
+				inet_sum_finish(inet_sum(0, data + at, len)), slow_sum(data + at, len));
+	assert_int_equal(inet_sum_finish(inet_sum(0, data, sizeof(data))), slow_sum(data, sizeof(data)));
+	uint32_t parts = inet_sum(inet_sum(inet_sum(0, data, 2), data + 2, 9998), data + 10000, 55536);
+	assert_int_equal(inet_sum_finish(parts), slow_sum(data, sizeof(data)));
 	memset(data, 0xff, sizeof(data));
-	assert_int_equal(pkt_sum_finish(pkt_sum(0xffffffff, data, sizeof(data))), 0);
+	assert_int_equal(inet_sum_finish(inet_sum(0xffffffff, data, sizeof(data))), 0);
 
 	/* The pseudo headers, written out. */
 	struct net_addr a4 = addr("10.0.0.2"), b4 = addr("10.0.0.1"), a6 = addr("fd00::2"),
 			b6 = addr("fd00::1");
 	const uint8_t four[] = {10, 0, 0, 2, 10, 0, 0, 1, 0, 6, 0x12, 0x34};
-	assert_int_equal(pkt_sum_finish(pkt_pseudo_sum(&a4, &b4, 6, 0x1234)), slow_sum(four, sizeof(four)));
+	assert_int_equal(inet_sum_finish(pkt_pseudo_sum(&a4, &b4, 6, 0x1234)), slow_sum(four, sizeof(four)));
 	uint8_t six[40] = {0};
 	memcpy(six, a6.b, 16);
 	memcpy(six + 16, b6.b, 16);
 	six[33] = 1;
 	six[35] = 2;
 	six[39] = 58;
-	assert_int_equal(pkt_sum_finish(pkt_pseudo_sum(&a6, &b6, 58, 65538)), slow_sum(six, sizeof(six)));
+	assert_int_equal(inet_sum_finish(pkt_pseudo_sum(&a6, &b6, 58, 65538)), slow_sum(six, sizeof(six)));
 }
 
 static void test_headers(void **state)

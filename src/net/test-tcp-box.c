@@ -248,7 +248,7 @@ void box_sends_summed(const struct seg *s, bool good)
 	size_t len = put(frame, s, &h);
 	size_t l4 = h.csum_start;
 	uint32_t sum = pkt_pseudo_sum(s->is6 ? &box.p.a.ip6 : &box.p.a.ip4, &peer, IPPROTO_TCP, len - l4);
-	uint16_t v = pkt_sum_finish(pkt_sum(sum, frame + l4, len - l4));
+	uint16_t v = inet_sum_finish(inet_sum(sum, frame + l4, len - l4));
 
 	v ^= good ? 0 : 0x0101;
 	memcpy(frame + l4 + 16, &v, 2);

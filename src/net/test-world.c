@@ -175,7 +175,7 @@ size_t frame_make(uint8_t *buf, const struct frame_of *f)
 			sum = 0;
 	}
 	if (sum_at) {
-		const uint16_t s = pkt_sum_finish(pkt_sum(sum, l4, l4_len));
+		const uint16_t s = inet_sum_finish(inet_sum(sum, l4, l4_len));
 		memcpy(l4 + sum_at, &s, 2);
 	}
 	return at + l4_len;

@@ -25,7 +25,7 @@ static void send_large(struct port *p, const uint8_t *headers, size_t headers_le
 
 	memcpy(frame, headers, headers_len);
 	memcpy(frame + headers_len, data, len);
-	uint16_t check = pkt_sum_finish(pkt_sum(sum, udp, UDP_HDR_LEN + len));
+	uint16_t check = inet_sum_finish(inet_sum(sum, udp, UDP_HDR_LEN + len));
 	if (!check)
 		check = 0xffff; /* RFC 768: zero is for none */
 	memcpy(udp + 6, &check, sizeof(check));
@@ -60,7 +60,7 @@ void udp_send(struct port *p, const struct net_addr *src, uint16_t sport, const 
 		return;
 	}
 	/* The sum of the pseudo header, to be completed by who cares (virtio 1.2 section 5.1.6.2). */
-	uint16_t check = (uint16_t)~pkt_sum_finish(sum);
+	uint16_t check = (uint16_t)~inet_sum_finish(sum);
 	memcpy(udp + 6, &check, sizeof(check));
 	const struct vnet_hdr h = {.flags = VNET_NEEDS_CSUM, .csum_start = (uint16_t)at, .csum_offset = 6};
 	const struct iovec iov[] = {{headers, at + UDP_HDR_LEN}, {(void *)data, len}};

@@ -81,6 +81,15 @@ class Result:
             " ".join(map(str, self.argv)), self.rc, self.seconds, show(self.out), show(self.err_all))
 
 
+def kill_hard(pid):
+    """kill -9 of what may just have ended by itself. Returns whether it was still there."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def wait_for(what, condition, timeout_s=30, interval_s=0.05):
     """Returns the first true value of condition()."""
     deadline = time.monotonic() + timeout_s * SLOW

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from a3s import EMULATION_WARNING, BoxTest, core, slow, wait_for
+from a3s import EMULATION_WARNING, BoxTest, core, kill_hard, slow, wait_for
 
 ROUNDS = 30
 CORE_ROUNDS = 4
@@ -55,8 +55,7 @@ class CrashTest(BoxTest):
                 p.kill()
             else:
                 for pid in self.victims(victim):
-                    os.kill(pid, signal.SIGKILL)
-                    killed = True
+                    killed |= kill_hard(pid)
             out, err = p.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             p.kill()

@@ -7,11 +7,10 @@ sweeps; without it each state is visited, and the kills are a sample.
 import os
 import random
 import re
-import signal
 import subprocess
 import time
 
-from a3s import FULL, BoxTest, core, slow, wait_for
+from a3s import FULL, BoxTest, core, kill_hard, slow, wait_for
 
 SEED = int(os.environ.get("A3S_TEST_SEED", random.SystemRandom().randrange(1 << 32)))
 BLOCKS = "blocks"
@@ -191,10 +190,7 @@ class KilledBetweenSteps(BoxTest):
             return
         pids = self.home.find_machines() if victim == "machine" else self.home.find_process("a3s-box-shim")
         for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            kill_hard(pid)
 
     def step(self, step, name, moment_s, victim):
         if step[0] == "create":
@@ -287,7 +283,7 @@ class Policy(BoxTest):
                 for victim in ("qemu", "a3s-box-vmm", "a3s-box-shim"):
                     time.sleep(rng.uniform(0, 2))
                     for pid in self.home.find_process(victim):
-                        os.kill(pid, signal.SIGKILL)
+                        kill_hard(pid)
                 self.home.wait_status(box, "exited", "created")
                 self.assert_rc(self.home.run("monitor", "--once"), 0)
                 self.assertIn(self.home.status(box), ("running", "restarting"))

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/checksum.h"
 #include "base/cleanup.h"
 #include "virtio/virtqueue.h"
 
@@ -91,41 +92,9 @@ void net_hdr_encode(uint8_t raw[NET_HDR_LEN], const struct net_hdr *h)
 
 /* ---- checksums ---- */
 
-/* Adds the words of p to a sum. Only the last part of a whole may have an odd length. */
-static uint64_t sum_words(uint64_t sum, const uint8_t *p, size_t len)
-{
-	uint32_t w32;
-	uint16_t w16;
-
-	for (; len >= 4; p += 4, len -= 4) {
-		memcpy(&w32, p, 4);
-		sum += w32; /* 2^32 of them would have to come before this overflows */
-	}
-	if (len >= 2) {
-		memcpy(&w16, p, 2);
-		sum += w16;
-		p += 2;
-		len -= 2;
-	}
-	if (len) {
-		const uint8_t last[2] = {*p, 0};
-		memcpy(&w16, last, 2);
-		sum += w16;
-	}
-	return sum;
-}
-
-/* The complement of a sum, in host order of words: to be stored as it is. */
-static uint16_t sum_finish(uint64_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
-
 void offload_checksum(const struct net_hdr *h, uint8_t *frame, size_t len)
 {
-	uint16_t v = sum_finish(sum_words(0, frame + h->csum_start, len - h->csum_start));
+	uint16_t v = inet_sum_finish(inet_sum(0, frame + h->csum_start, len - h->csum_start));
 
 	/* Zero would mean "no checksum" to UDP, and is the same number as 0xffff to everybody (RFC 768). */
 	if (v == 0)
@@ -290,7 +259,7 @@ static void fix_ip(const struct offload *o, uint8_t *seg, size_t len)
 	put_be16(ip + IP4_LEN, len - o->l3);
 	put_be16(ip + IP4_ID, (get_be16(ip + IP4_ID) + o->index) & 0xffff);
 	put_be16(ip + IP4_CSUM, 0);
-	uint16_t v = sum_finish(sum_words(0, ip, o->l4 - o->l3));
+	uint16_t v = inet_sum_finish(inet_sum(0, ip, o->l4 - o->l3));
 	memcpy(ip + IP4_CSUM, &v, 2);
 }
 
@@ -305,13 +274,13 @@ static void fix_tcp(const struct offload *o, uint8_t *seg, size_t len, bool last
 		tcp[TCP_FLAGS] &= (uint8_t)~TCP_CWR;
 
 	/* The pseudo header: addresses, protocol, length. */
-	uint64_t sum = htobe16(PROTO_TCP) + (uint64_t)htobe16((uint16_t)(len - o->l4));
+	uint32_t sum = htobe16(PROTO_TCP) + (uint32_t)htobe16((uint16_t)(len - o->l4));
 	if (o->v6)
-		sum = sum_words(sum, seg + o->l3 + IP6_ADDRS, IP6_ADDRS_LEN);
+		sum = inet_sum(sum, seg + o->l3 + IP6_ADDRS, IP6_ADDRS_LEN);
 	else
-		sum = sum_words(sum, seg + o->l3 + IP4_ADDRS, 8);
+		sum = inet_sum(sum, seg + o->l3 + IP4_ADDRS, 8);
 	put_be16(tcp + TCP_CSUM, 0);
-	uint16_t v = sum_finish(sum_words(sum, tcp, len - o->l4));
+	uint16_t v = inet_sum_finish(inet_sum(sum, tcp, len - o->l4));
 	memcpy(tcp + TCP_CSUM, &v, 2);
 }
 
