@@ -2,12 +2,14 @@
 #include "base/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/err.h"
 
 static enum log_level current = LOG_LVL_WARN;
 static const char *prog_name = "a3s-box";
+static void (*_Atomic before)(void);
 
 void log_init(const char *prog)
 {
@@ -26,6 +28,11 @@ enum log_level log_get_level(void)
 	return current;
 }
 
+void log_set_before(void (*fn)(void))
+{
+	atomic_store(&before, fn);
+}
+
 void log_write(enum log_level level, const char *fmt, ...)
 {
 	if (level > current)
@@ -38,6 +45,9 @@ void log_write(enum log_level level, const char *fmt, ...)
 	text_escape(safe, sizeof(safe), msg);
 	int n = snprintf(
 		line, sizeof(line), "%s: %s%s\n", prog_name, level == LOG_LVL_WARN ? "warning: " : "", safe);
+	void (*clear)(void) = atomic_load(&before);
+	if (clear)
+		clear();
 	if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
 		return;
 }

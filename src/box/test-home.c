@@ -26,7 +26,9 @@ int home_set_up(void **state)
 	if (state_open(&st, &err) < 0 || event_init(st, &err) < 0 || box_init(st, &err) < 0 ||
 		oci_store_open(st, &store, &err) < 0)
 		return -1;
-	/* A box refers to an image that the store knows. */
+	/* A box refers to an image that the store knows, and to its disk. */
+	if (state_exec(st, &err, "INSERT INTO image_disks(chain, size) VALUES('sha256:c4', 0)", "") < 0)
+		return -1;
 	return state_exec(st, &err,
 		"INSERT INTO image_manifests(digest, config, chain, size, created_ns, added_ns, exec)"
 		" VALUES(?, ?, 'sha256:c4', 0, 0, 0, '{}')",

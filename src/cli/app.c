@@ -6,8 +6,6 @@
 
 #include "audit.h"
 #include "base/buf.h"
-#include "base/io.h"
-#include "base/units.h"
 #include "state/event.h"
 
 enum { COLUMN_GAP = 3 };
@@ -66,38 +64,6 @@ int app_usage(const struct cmd *c, const char *what)
 	err_set(&e, -EINVAL, "%s", what);
 	err_hint(&e, "usage: a3s-box %s %s", c->name, c->usage);
 	return app_fail(c, &e, c->usage_status);
-}
-
-void progress_init(struct progress *p, bool quiet)
-{
-	*p = (struct progress){.tty = isatty(STDERR_FILENO), .quiet = quiet};
-}
-
-void progress_show(void *data, const char *what, uint64_t done, uint64_t total)
-{
-	struct progress *p = data;
-	char text[160], d[16], t[16];
-	uint64_t now = time_mono_ns();
-
-	if (p->quiet || !p->tty)
-		return; /* nobody watches: standard error stays for what went wrong */
-	text_escape(text, sizeof(text), what);
-	if (now - p->last_ns < 100000000 && strcmp(text, p->last) == 0)
-		return;
-	p->last_ns = now;
-	snprintf(p->last, sizeof(p->last), "%s", text);
-	if (total)
-		fprintf(stderr, "\r\033[K%s: %s of %s (%d%%)", text, format_size(d, sizeof(d), done),
-			format_size(t, sizeof(t), total), (int)(MIN_OF(done, total) * 100 / total));
-	else
-		fprintf(stderr, "\r\033[K%s: %s", text, format_size(d, sizeof(d), done));
-}
-
-void progress_done(struct progress *p)
-{
-	if (p->tty && p->last[0])
-		fprintf(stderr, "\r\033[K");
-	p->last[0] = '\0';
 }
 
 struct table {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What commands share: the opened home, progress, output of tables and JSON. */
+/* What commands share: the opened home, output of tables and JSON. */
 #ifndef CLI_APP_H
 #define CLI_APP_H
 
@@ -25,17 +25,6 @@ int app_fail(const struct cmd *c, struct err *e, int status);
 int app_not_running(const struct box *b, const char *start, struct err *e);
 /* "requires …" for a wrong number of arguments. Returns c->usage_status. */
 int app_usage(const struct cmd *c, const char *what);
-
-/* Progress of long work on standard error: one line kept up to date on a terminal, else a line per step. */
-struct progress {
-	bool tty, quiet;
-	uint64_t last_ns;
-	char last[256];
-};
-void progress_init(struct progress *p, bool quiet);
-/* For struct oci_progress; data is a struct progress. */
-void progress_show(void *data, const char *what, uint64_t done, uint64_t total);
-void progress_done(struct progress *p);
 
 /* A table as Docker prints it: upper-case headings, columns three spaces apart. Cells are copied. */
 struct table;
@@ -89,7 +78,12 @@ int cmd_kill(const struct cmd *c, int argc, char **argv);
 int cmd_rm(const struct cmd *c, int argc, char **argv);
 int cmd_wait(const struct cmd *c, int argc, char **argv);
 int cmd_inspect(const struct cmd *c, int argc, char **argv);
+int cmd_history(const struct cmd *c, int argc, char **argv);
+int cmd_image_check(const struct cmd *c, int argc, char **argv);
+int cmd_image_inspect(const struct cmd *c, int argc, char **argv);
+int cmd_image_prune(const struct cmd *c, int argc, char **argv);
 int cmd_images(const struct cmd *c, int argc, char **argv);
+int cmd_import(const struct cmd *c, int argc, char **argv);
 int cmd_events(const struct cmd *c, int argc, char **argv);
 int cmd_audit(const struct cmd *c, int argc, char **argv);
 int cmd_df(const struct cmd *c, int argc, char **argv);
@@ -97,7 +91,12 @@ int cmd_port(const struct cmd *c, int argc, char **argv);
 int cmd_port_forward(const struct cmd *c, int argc, char **argv);
 int cmd_rmi(const struct cmd *c, int argc, char **argv);
 int cmd_load(const struct cmd *c, int argc, char **argv);
+int cmd_login(const struct cmd *c, int argc, char **argv);
+int cmd_logout(const struct cmd *c, int argc, char **argv);
 int cmd_pull(const struct cmd *c, int argc, char **argv);
+int cmd_push(const struct cmd *c, int argc, char **argv);
+int cmd_save(const struct cmd *c, int argc, char **argv);
+int cmd_tag(const struct cmd *c, int argc, char **argv);
 int cmd_completion(const struct cmd *c, int argc, char **argv);
 int cmd_info(const struct cmd *c, int argc, char **argv);
 int cmd_stats(const struct cmd *c, int argc, char **argv);

@@ -156,6 +156,28 @@ static void offer_images(const struct word *w, struct app *a)
 	oci_image_list_free(list, n);
 }
 
+/* Of the names that images have: everything before the repository. A listing has those of one registry together, mostly. */
+static void offer_registries(const struct word *w, struct app *a)
+{
+	struct oci_image **list = NULL;
+	CLEANUP(strv_done) struct strv seen = {0};
+	size_t n = 0;
+
+	if (oci_image_list(a->store, &list, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		CLEANUP_FREE char *name = list[i]->name ? strdup(list[i]->name) : NULL;
+		bool known = !name;
+		if (name)
+			name[strcspn(name, "/")] = '\0';
+		for (size_t k = 0; !known && k < seen.n; k++)
+			known = strcmp(seen.v[k], name) == 0;
+		if (!known && strv_push(&seen, name) == 0)
+			offer(w, name, "registry");
+	}
+	oci_image_list_free(list, n);
+}
+
 static void offer_networks(const struct word *w, struct app *a, bool none)
 {
 	struct box_network **list = NULL;
@@ -193,16 +215,28 @@ static void offer_operand(const struct word *w, const struct cmd *c, size_t inde
 		offer_files(w); /* a program and its arguments */
 		return;
 	}
-	if ((c->operands == OPERANDS_BOX || c->operands == OPERANDS_LIVE_BOX) && index > 0)
+	if ((c->operands == OPERANDS_BOX || c->operands == OPERANDS_LIVE_BOX ||
+		    c->operands == OPERANDS_REGISTRY) &&
+		index > 0)
 		return;
+	if (c->operands == OPERANDS_FILE_IMAGE && index == 0) {
+		offer_files(w);
+		return;
+	}
 	bool network =
 		c->operands == OPERANDS_NETWORKS || (c->operands == OPERANDS_NETWORK_BOX && index == 0);
 	if (c->operands == OPERANDS_NETWORK_BOX && index > 1)
 		return;
+	bool registries = c->operands == OPERANDS_REGISTRY;
 	bool images = c->operands == OPERANDS_IMAGE || c->operands == OPERANDS_IMAGES ||
-		      c->operands == OPERANDS_ANY;
+		      c->operands == OPERANDS_FILE_IMAGE || c->operands == OPERANDS_ANY || registries;
 	if (app_open(&a, images, &e) < 0)
 		return;
+	if (registries) {
+		offer_registries(w, &a);
+		app_close(&a);
+		return;
+	}
 	if (network || c->operands == OPERANDS_ANY)
 		offer_networks(w, &a, c->operands != OPERANDS_NETWORK_BOX);
 	if (!network && (!images || c->operands == OPERANDS_ANY))
@@ -213,24 +247,28 @@ static void offer_operand(const struct word *w, const struct cmd *c, size_t inde
 }
 
 /* What an option's value may be, by its name: the ones with few. */
-static void offer_value(const struct word *w, const char *option, const char *placeholder)
+static void offer_value(
+	const struct cmd *c, const struct word *w, const char *option, const char *placeholder)
 {
 	static const char *const pull[] = {"always", "missing", "never", NULL},
 				 *const accel[] = {"auto", "kvm", "qemu-kvm", "tcg", NULL},
 				 *const restart[] = {"no", "always", "on-failure", "unless-stopped", NULL},
 				 *const drivers[] = {"json-file", "none", "syslog", NULL},
 				 *const format[] = {"json", "table", NULL},
+				 *const archive[] = {"docker-archive", "oci-archive", NULL},
+				 *const platform[] = {"linux/amd64", "linux/arm64", NULL},
 				 *const outcome[] = {"success", "failure", "denied", NULL},
 				 *const type[] = {"container", "image", "network", NULL},
 				 *const isolation[] = {"none", "strict", "custom", NULL},
 				 *const signals[] = {"HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM",
 					 "STOP", "CONT", "WINCH", NULL};
-	static const struct {
+	const struct {
 		const char *option;
 		const char *const *values;
 	} lists[] = {{"pull", pull}, {"accel", accel}, {"restart", restart}, {"log-driver", drivers},
-		{"format", format}, {"outcome", outcome}, {"type", type}, {"isolation", isolation},
-		{"signal", signals}, {"stop-signal", signals}};
+		{"format", strcmp(c->name, "save") == 0 ? archive : format}, {"platform", platform},
+		{"outcome", outcome}, {"type", type}, {"isolation", isolation}, {"signal", signals},
+		{"stop-signal", signals}};
 
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
 		if (strcmp(option, lists[i].option) == 0) {
@@ -249,7 +287,8 @@ static void offer_value(const struct word *w, const char *option, const char *pl
 			return;
 		offer_networks(w, &a, true);
 		app_close(&a);
-	} else if (strcmp(placeholder, "FILE") == 0 || strcmp(option, "security-opt") == 0) {
+	} else if (strcmp(placeholder, "FILE") == 0 || strcmp(placeholder, "FOLDER") == 0 ||
+		   strcmp(option, "security-opt") == 0) {
 		offer_files(w);
 	}
 }
@@ -337,7 +376,7 @@ static void complete_command(const struct cmd *c, char **words, size_t n)
 	for (size_t i = 0; i + 1 < n; i++) {
 		if (!ended && wants_value(&o, words[i], &opt)) {
 			if (i + 2 == n) {
-				offer_value(&w, opt.name, opt.arg);
+				offer_value(c, &w, opt.name, opt.arg);
 				return;
 			}
 			i++;
@@ -354,7 +393,7 @@ static void complete_command(const struct cmd *c, char **words, size_t n)
 		struct word value = {
 			.before = w.prefix, .before_len = (size_t)(eq + 1 - w.prefix), .prefix = eq + 1};
 		if (name && wants_value(&o, name, &opt))
-			offer_value(&value, opt.name, opt.arg);
+			offer_value(c, &value, opt.name, opt.arg);
 	} else if (!ended && w.prefix[0] == '-') {
 		offer_options(&w, &o);
 	} else {

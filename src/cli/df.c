@@ -36,7 +36,7 @@ static int gather_images(struct usage *u, struct err *e)
 {
 	uint64_t unused = 0;
 
-	int r = oci_image_list(u->a.store, &u->images, &u->n_images, e);
+	int r = oci_image_list_all(u->a.store, &u->images, &u->n_images, e);
 	if (r < 0)
 		return r;
 	u->image_usage = calloc(u->n_images + 1, sizeof(*u->image_usage));
@@ -45,9 +45,8 @@ static int gather_images(struct usage *u, struct err *e)
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < u->n_images; i++) {
-		bool seen = false; /* under another name */
-		for (size_t k = 0; !seen && k < i; k++)
-			seen = strcmp(u->images[k]->id, u->images[i]->id) == 0;
+		/* Names of one image follow each other in the list. */
+		bool seen = i && strcmp(u->images[i - 1]->id, u->images[i]->id) == 0;
 		u->sums[0].total += !seen;
 		u->sums[0].active += !seen && u->image_usage[i].holders;
 	}
@@ -128,7 +127,7 @@ static json_t *get_image(void *data, size_t row, size_t field)
 	case 2:
 		return image_id_json(i->id, false);
 	case 3:
-		return image_age_json(i, u->now);
+		return image_age_json(i->created_ns, u->now);
 	case 4:
 		return json_string(format_size(text, sizeof(text), o->bytes));
 	case 5:

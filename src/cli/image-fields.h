@@ -10,6 +10,12 @@ json_t *image_id_json(const char *id, bool full);
 /* Repository and tag as a person would type them, "<none>" without. */
 void image_split_name(const char *name, char *repo, size_t repo_size, char *tag, size_t tag_size);
 /* "3 days ago", "N/A" */
-json_t *image_age_json(const struct oci_image *i, int64_t now);
+json_t *image_age_json(int64_t created_ns, int64_t now);
+/* A size as people read it. */
+json_t *image_size_json(uint64_t bytes);
+/* Whether a normalised name has a tag, and not only a digest. NULL: no. */
+bool image_is_tagged(const char *name);
+/* The reference a user gave has a tag or a digest. */
+bool image_ref_is_exact(const char *ref);
 
 #endif

@@ -6,27 +6,6 @@
 #include "format.h"
 #include "network.h"
 
-static json_t *image_json(const struct oci_image *i)
-{
-	json_t *j = json_object();
-	json_object_set_new(j, "Id", json_string(i->id));
-	json_object_set_new(j, "RepoTags", i->name ? json_pack("[s]", i->name) : json_array());
-	json_object_set_new(j, "Digest", json_string(i->manifest));
-	json_object_set_new(j, "Created", inspect_time_json(i->created_ns));
-	json_object_set_new(j, "Os", json_from_text(i->os));
-	json_object_set_new(j, "Architecture", json_from_text(i->arch));
-	json_object_set_new(j, "Size", json_integer((json_int_t)i->size));
-	json_t *config = json_object();
-	json_object_set_new(config, "Env", json_from_strv(&i->env));
-	json_object_set_new(config, "Entrypoint", json_from_strv(&i->entrypoint));
-	json_object_set_new(config, "Cmd", json_from_strv(&i->cmd));
-	json_object_set_new(config, "WorkingDir", json_from_text(i->workdir ? i->workdir : ""));
-	json_object_set_new(config, "User", json_from_text(i->user ? i->user : ""));
-	json_object_set_new(config, "Labels", json_from_pairs(&i->labels));
-	json_object_set_new(j, "Config", config);
-	return j;
-}
-
 struct inspect_opts {
 	const char *format, *type;
 	bool size, boxes, images, networks; /* which of them are looked for */
@@ -48,7 +27,7 @@ static int inspect_one(
 	if (r == -ENOENT && o->images) {
 		r = oci_image_find(a->store, ref, &i, e);
 		if (r == 0)
-			*ret = image_json(i);
+			r = inspect_image_json(a, i, ret, e);
 	}
 	if (r == -ENOENT && o->networks) {
 		r = box_network_find(a->st, ref, &n, e);
@@ -63,13 +42,24 @@ static int inspect_one(
 static void complete_for_template(json_t *j)
 {
 	json_t *state = json_object_get(j, "State"), *config = json_object_get(j, "Config");
+	static const char *const image[] = {"Healthcheck", "StopSignal", "Shell", "ArgsEscaped"};
 
 	if (state && !json_object_get(state, "Health"))
 		json_object_set_new(state, "Health", json_null());
 	if (state && config && !json_object_get(config, "Healthcheck"))
 		json_object_set_new(config, "Healthcheck", json_null());
-	if (state && config && !json_object_get(config, "ExposedPorts"))
+	if (config && !json_object_get(config, "ExposedPorts"))
 		json_object_set_new(config, "ExposedPorts", json_object());
+	if (state || !json_object_get(j, "RootFS"))
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(image); i++) {
+		if (!json_object_get(config, image[i]))
+			json_object_set_new(config, image[i], json_null());
+	}
+	if (!json_object_get(j, "Variant"))
+		json_object_set_new(j, "Variant", json_string(""));
+	if (!json_object_get(j, "OsVersion"))
+		json_object_set_new(j, "OsVersion", json_string(""));
 }
 
 static int inspect_all(const struct cmd *c, const struct inspect_opts *o, int argc, char **argv)
@@ -127,6 +117,28 @@ int cmd_inspect(const struct cmd *c, int argc, char **argv)
 			r = err_set(
 				&e, -EINVAL, "--type %s: expected container, box, image or network", o.type);
 	}
+	if (o.format && !*o.format)
+		o.format = NULL;
+	if (r == 0 && o.format)
+		r = format_parse_object("--format", o.format, &t, &e);
+	o.template = t;
+	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &o, argc, argv);
+}
+
+int cmd_image_inspect(const struct cmd *c, int argc, char **argv)
+{
+	CLEANUP(template_freep) struct template *t = NULL;
+	struct inspect_opts o = {.images = true};
+	struct opt opts[] = {
+		{'f', "format", OPT_STR, &o.format, "FORMAT", "json, or a template like '{{.Config.Cmd}}'"},
+		{0}};
+	struct err e = {0};
+
+	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
+	if (r > 0)
+		return 0;
+	if (r == 0 && argc < 2)
+		return app_usage(c, "an image is needed");
 	if (o.format && !*o.format)
 		o.format = NULL;
 	if (r == 0 && o.format)

@@ -10,4 +10,7 @@ json_t *inspect_time_json(int64_t ns);
 /* with_size: also what it takes on disk, which has to be looked up. */
 json_t *inspect_box_json(const struct app *a, const struct box *b, bool with_size);
 
+/* *ret: a new reference. Reads the image's documents. 0 or -errno. */
+int inspect_image_json(struct app *a, const struct oci_image *i, json_t **ret, struct err *e);
+
 #endif

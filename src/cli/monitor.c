@@ -199,7 +199,8 @@ static void on_end(void *data, struct wire_conn *conn, int error)
 
 static const struct wire_conn_ops start_ops = {.on_frame = on_frame, .on_end = on_end};
 
-static void bring_back(struct watched *w)
+/* After a power cut its disk may have to be built again; the others wait for that. */
+static void bring_back(struct watched *w, const struct box *b)
 {
 	struct monitor *m = w->m;
 	struct box_request req = {.op = BOX_OP_STARTED};
@@ -209,7 +210,9 @@ static void bring_back(struct watched *w)
 
 	w->next_ns = now + box_backoff_next(&w->backoff, w->ran_ns);
 	w->ran_ns = 0;
-	int r = box_revive(m->app.st, w->id, &fd, &e);
+	int r = oci_ref_disk(m->app.store, b->manifest, NULL, &e);
+	if (r == 0)
+		r = box_revive(m->app.st, w->id, &fd, &e);
 	if (r == -EALREADY)
 		return;
 	if (r == 0 && (r = wire_conn_new(m->loop, fd, &start_ops, w, &w->start)) < 0)
@@ -246,7 +249,7 @@ static uint64_t look_at(struct monitor *m, const struct box *b)
 		return UINT64_MAX;
 	if (now < w->next_ns)
 		return m->once ? UINT64_MAX : w->next_ns - now;
-	bring_back(w);
+	bring_back(w, b);
 	return w->start || m->once ? UINT64_MAX : w->next_ns - now;
 }
 
@@ -379,7 +382,7 @@ int cmd_monitor(const struct cmd *c, int argc, char **argv)
 		return r < 0 ? app_fail(c, &e, 1) : 0;
 	if (argc > 1)
 		return app_usage(c, "no argument is expected");
-	r = app_open(&m.app, false, &e);
+	r = app_open(&m.app, true, &e);
 	if (r == 0 && (r = loop_new(&m.loop)) < 0)
 		err_sys(&e, r, "cannot watch");
 	if (r == 0 && (r = loop_add_timer(m.loop, 0, look_around, &m, &m.timer)) < 0)

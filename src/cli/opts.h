@@ -38,6 +38,8 @@ enum operands {
 	OPERANDS_ANY, /* boxes, images and networks */
 	OPERANDS_NETWORKS,
 	OPERANDS_NETWORK_BOX, /* a network, then a box */
+	OPERANDS_FILE_IMAGE,  /* a file, then an image */
+	OPERANDS_REGISTRY,    /* one that an image came from */
 };
 
 struct cmd {

@@ -3,51 +3,32 @@
 
 #include <string.h>
 
-#include "base/io.h"
-#include "base/units.h"
-
 void prune_done(struct prune *p)
 {
 	strv_done(&p->filters);
+	image_filter_free(p->filter);
 }
 
-static const char *filter_value(const char *filter, const char *key)
+static int parse_filters(struct prune *p, struct err *e)
 {
-	size_t n = strlen(key);
-	return strncmp(filter, key, n) == 0 && filter[n] == '=' ? filter + n + 1 : NULL;
-}
+	unsigned keys = IMAGE_FILTER_LABEL | IMAGE_FILTER_NO_LABEL | IMAGE_FILTER_UNTIL;
 
-static int check(struct prune *p, struct err *e)
-{
-	for (size_t i = 0; i < p->filters.n; i++) {
-		const char *f = p->filters.v[i], *until = filter_value(f, "until");
-		const char *label = filter_value(f, "label");
-		if (!label)
-			label = filter_value(f, "label!");
-		if (until && (parse_time_ns(until, time_real_ns(), &p->until_ns) < 0 || p->until_ns <= 0))
-			return err_set(e, -EINVAL,
-				"--filter %s: expected a duration like 24h, or a time like "
-				"2024-05-01T12:30:00Z",
-				f);
-		if (!until && (!label || !*label))
-			return err_set(e, -EINVAL,
-				"--filter %s: expected until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]",
-				f);
-	}
+	if (p->all_help)
+		keys |= IMAGE_FILTER_DANGLING;
+	int r = image_filter_parse(&p->filters, NULL, keys, &p->filter, e);
+	if (r < 0)
+		return r;
+	/* As in Docker, where -a is short for dangling=false. Of two that differ the one that removes less. */
+	int dangling = image_filter_take_dangling(p->filter);
+	if (dangling >= 0)
+		p->all = !dangling;
 	return 0;
 }
 
 bool prune_fits(const struct prune *p, int64_t created_ns, const struct strv *labels)
 {
-	if (p->until_ns && created_ns >= p->until_ns)
-		return false;
-	for (size_t i = 0; i < p->filters.n; i++) {
-		const char *with = filter_value(p->filters.v[i], "label");
-		const char *without = filter_value(p->filters.v[i], "label!");
-		if ((with && !strv_has_pair(labels, with)) || (without && strv_has_pair(labels, without)))
-			return false;
-	}
-	return true;
+	return image_filter_match(
+		p->filter, &(struct image_filter_subject){.created_ns = created_ns, .labels = labels});
 }
 
 /* 1 yes, 0 no, -ECANCELED when nobody answers. */
@@ -57,12 +38,10 @@ static int ask(const struct prune *p, const char *what, struct err *e)
 
 	if (p->force)
 		return 1;
-	printf("WARNING! This will remove %s%s.\nAre you sure you want to continue? [y/N] ", what,
+	fprintf(stderr, "WARNING! This will remove %s%s.\nAre you sure you want to continue? [y/N] ", what,
 		p->filters.n ? " that the filters select" : "");
-	fflush(stdout);
 	if (!fgets(answer, sizeof(answer), stdin)) {
-		putchar('\n');
-		fflush(stdout); /* before what is said on the other stream */
+		fputc('\n', stderr);
 		err_set(e, -ECANCELED, "nobody confirmed it");
 		return err_hint(e, "use -f to go on without a question");
 	}
@@ -73,13 +52,16 @@ static int ask(const struct prune *p, const char *what, struct err *e)
 enum prune_answer prune_begin(
 	const struct cmd *c, struct prune *p, const char *what, int argc, char **argv, int *ret_status)
 {
-	struct opt opts[] = {{0, "filter", OPT_LIST, &p->filters, "FILTER",
-				     "only these: until=TIME (created before), label=KEY[=VALUE], label!=…"},
+	struct opt opts[] = {{'a', "all", OPT_FLAG, &p->all, NULL, p->all_help},
+		{0, "filter", OPT_LIST, &p->filters, "FILTER",
+			p->all_help ? "only these: until=TIME (created before), label=KEY[=VALUE], label!=…, "
+				      "dangling=false as -a"
+				    : "only these: until=TIME (created before), label=KEY[=VALUE], label!=…"},
 		{'f', "force", OPT_FLAG, &p->force, NULL, "do not ask"}, {0}};
 	struct err e = {0};
 
 	*ret_status = 0;
-	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
+	int r = opts_parse(c, p->all_help ? opts : opts + 1, OPTS_MIXED, &argc, argv, &e);
 	if (r > 0)
 		return PRUNE_OVER;
 	if (r == 0 && argc > 1) {
@@ -87,9 +69,9 @@ enum prune_answer prune_begin(
 		return PRUNE_OVER;
 	}
 	if (r == 0)
-		r = check(p, &e);
+		r = parse_filters(p, &e);
 	if (r == 0)
-		r = ask(p, what, &e);
+		r = ask(p, p->all ? p->all_what : what, &e);
 	if (r >= 0)
 		return r > 0 ? PRUNE_YES : PRUNE_NO;
 	*ret_status = app_fail(c, &e, 1);

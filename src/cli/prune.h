@@ -3,18 +3,21 @@
 #ifndef CLI_PRUNE_H
 #define CLI_PRUNE_H
 
-#include "app.h"
+#include "image-filter.h"
 
 struct prune {
-	struct strv filters; /* "until=TIME", "label=KEY[=VALUE]", "label!=…" */
-	bool force;	     /* without a question */
-	int64_t until_ns;    /* from filters: created before it; 0: whenever */
+	struct strv filters;	     /* "until=TIME", "label=KEY[=VALUE]", "label!=…" */
+	struct image_filter *filter; /* the same, understood */
+	bool force;		     /* without a question */
+	/* Of a command that has -a, and dangling= among its filters: its help, and what then goes; set by the caller, or NULL. */
+	const char *all_help, *all_what;
+	bool all;
 };
 void prune_done(struct prune *p);
 /* Whether the filters select something of this age, with these labels. */
 bool prune_fits(const struct prune *p, int64_t created_ns, const struct strv *labels);
 /*
- * How such a command begins: its options, and unless by force the question on standard output whether to remove `what`
+ * How such a command begins: its options, and unless by force the question on standard error whether to remove `what`
  * ("all stopped boxes"). OVER: help was shown, or it failed and said so; the command ends with *ret_status.
  */
 enum prune_answer { PRUNE_OVER, PRUNE_NO, PRUNE_YES };

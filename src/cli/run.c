@@ -6,51 +6,74 @@
 
 #include "base/io.h"
 #include "detach.h"
+#include "oci/transfer.h"
+#include "progress.h"
 #include "session.h"
 #include "spec.h"
 
 /* For whoever works on a box that is to be started: another command's start, for instance. */
 #define START_PATIENCE_NS 10000000000ull
+#define PULL_TRIES	  3 /* another command may make room of what one has just pulled */
 
-static int pull_image(
-	struct app *a, const char *ref, const struct run_opts *o, struct oci_image **ret, struct err *e)
+static int pull_image(struct app *a, const char *ref, const struct run_opts *o, struct err *e)
 {
-	struct oci_pull_opts po = {.platform = o->platform, .tls_verify = true};
+	struct oci_pull_opts po = {.platform = o->platform, .remote.tls_verify = true};
+	struct oci_pull_result result = {0};
 	struct progress p;
 
-	progress_init(&p, false);
+	progress_init(&p, o->quiet ? PROGRESS_QUIET : PROGRESS_PLAIN);
 	struct oci_progress op = {progress_show, &p};
-	int r = oci_pull(a->store, ref, &po, &op, ret, e);
+	int r = oci_pull(a->store, ref, &po, &op, &result, e);
 	progress_done(&p);
+	oci_pull_result_done(&result);
 	return r;
 }
 
-static int get_image(
-	struct app *a, const char *ref, const struct run_opts *o, struct oci_image **ret, struct err *e)
+/* Finds it; from before that on, unless it fails, *hold keeps it here. */
+static int find_held(struct app *a, const char *ref, struct oci_image **ret, int *hold, struct err *e)
+{
+	int r = oci_store_hold(a->store, hold, e);
+
+	if (r == 0)
+		r = oci_image_find(a->store, ref, ret, e);
+	if (r < 0)
+		oci_store_release(a->store, hold);
+	return r;
+}
+
+/* Finds it here, or pulls it. *hold as in find_held. */
+static int get_image(struct app *a, const char *ref, const struct run_opts *o, struct oci_image **ret,
+	int *hold, struct err *e)
 {
 	const char *when = o->pull ? o->pull : "missing";
+	bool always = strcmp(when, "always") == 0;
+	struct err pull = {0};
 
-	if (strcmp(when, "always") == 0)
-		return pull_image(a, ref, o, ret, e);
-	int r = oci_image_find(a->store, ref, ret, e);
+	int r = always ? -ENOENT : find_held(a, ref, ret, hold, e);
 	if (r != -ENOENT || strcmp(when, "never") == 0)
 		return r;
-	struct err pull = {0};
-	r = pull_image(a, ref, o, ret, &pull);
-	if (r < 0) {
-		err_set(e, r, "no image %s here, and it could not be pulled: %s", ref, pull.msg);
-		err_hint(e, "%s", pull.hint[0] ? pull.hint : "load it with: a3s-box load -i FILE");
+	for (int tries = 0; r == -ENOENT && tries < PULL_TRIES; tries++) {
+		r = pull_image(a, ref, o, &pull);
+		if (r < 0 && always)
+			*e = pull;
+		if (r < 0 && !always) {
+			err_set(e, r, "no image %s here, and it could not be pulled: %s", ref, pull.msg);
+			err_hint(e, "%s", pull.hint[0] ? pull.hint : "load it with: a3s-box load -i FILE");
+		}
+		if (r < 0)
+			return r;
+		r = find_held(a, ref, ret, hold, e);
 	}
 	return r;
 }
 
 /* The image's disk as a path below the home folder. malloc'd. */
-static int get_disk(struct app *a, const struct oci_image *image, char **ret, struct err *e)
+static int get_disk(struct app *a, const struct oci_image *image, bool quiet, char **ret, struct err *e)
 {
 	struct progress p;
 	CLEANUP_FREE char *path = NULL;
 
-	progress_init(&p, false);
+	progress_init(&p, quiet ? PROGRESS_QUIET : PROGRESS_TERMINAL);
 	struct oci_progress op = {progress_show, &p};
 	int r = oci_image_disk(a->store, image, &op, &path, e);
 	progress_done(&p);
@@ -131,15 +154,34 @@ static int create_box(struct app *a, const struct run_opts *o, const struct oci_
 	return r;
 }
 
+/* From the image on: nothing of it goes while *hold is held, nor after that, since the record needs it. */
+static int make_of_image(struct app *a, const struct run_opts *o, int argc, char **argv,
+	struct box_config *config, enum box_state state, enum accel got, const struct accel_info *info,
+	struct box **ret, int *ret_lock, int *hold, struct err *e)
+{
+	CLEANUP(oci_image_freep) struct oci_image *image = NULL;
+	CLEANUP_FREE char *disk = NULL;
+
+	int r = get_image(a, argv[1], o, &image, hold, e);
+	if (r == 0) /* before anything of it is looked at */
+		r = oci_image_allowed(a->store, image, e);
+	if (r == 0)
+		r = spec_add_image(config, o, image, argv + 2, (size_t)argc - 2, e);
+	if (r == 0)
+		r = get_disk(a, image, o->quiet, &disk, e);
+	if (r == 0)
+		warn_emulated(config->accel, got, info);
+	return r == 0 ? create_box(a, o, image, argv[1], disk, config, state, ret, ret_lock, e) : r;
+}
+
 /* run and create up to the record; lock held. */
 static int make_box(struct app *a, const struct run_opts *o, int argc, char **argv, enum box_state state,
 	struct box **ret, int *ret_lock, struct err *e)
 {
 	CLEANUP(box_config_done) struct box_config config = {0};
-	CLEANUP(oci_image_freep) struct oci_image *image = NULL;
-	CLEANUP_FREE char *disk = NULL;
 	struct accel_info info;
 	enum accel got = ACCEL_AUTO; /* create: decided when it starts */
+	int hold = -1;
 
 	int r = spec_from_opts(o, &config, e);
 	if (r == 0 && o->cidfile && access(o->cidfile, F_OK) == 0)
@@ -153,16 +195,10 @@ static int make_box(struct app *a, const struct run_opts *o, int argc, char **ar
 	if (r == 0 && state == BOX_STARTING) {
 		r = check_accel(a, config.accel, &info, &got, e);
 	}
-	if (r == 0)
-		r = get_image(a, argv[1], o, &image, e);
-	if (r == 0)
-		r = spec_add_image(&config, o, image, argv + 2, (size_t)argc - 2, e);
-	if (r == 0)
-		r = get_disk(a, image, &disk, e);
-	if (r == 0)
-		warn_emulated(config.accel, got, &info);
-	if (r == 0)
-		r = create_box(a, o, image, argv[1], disk, &config, state, ret, ret_lock, e);
+	if (r < 0)
+		return r;
+	r = make_of_image(a, o, argc, argv, &config, state, got, &info, ret, ret_lock, &hold, e);
+	oci_store_release(a->store, &hold);
 	return r;
 }
 
@@ -288,8 +324,6 @@ int cmd_create(const struct cmd *c, int argc, char **argv)
 
 int start_prepare(struct app *a, const struct box *b, int *lock, struct err *e)
 {
-	CLEANUP(oci_image_freep) struct oci_image *image = NULL;
-	CLEANUP_FREE char *disk = NULL;
 	struct accel_info info;
 	enum accel got;
 
@@ -297,11 +331,12 @@ int start_prepare(struct app *a, const struct box *b, int *lock, struct err *e)
 	if (r < 0)
 		return r;
 	r = check_accel(a, b->config.accel, &info, &got, e);
-	if (r == 0 &&
-		faccessat(a->st->home_fd, b->disk, R_OK, 0) < 0) { /* dropped from the cache: built again */
-		r = oci_image_find(a->store, b->image_id, &image, e);
-		if (r == 0)
-			r = get_disk(a, image, &disk, e);
+	if (r == 0) { /* a power cut may have damaged it, or somebody deleted it: built again */
+		struct progress p;
+		progress_init(&p, PROGRESS_TERMINAL);
+		struct oci_progress op = {progress_show, &p};
+		r = oci_ref_disk(a->store, b->manifest, &op, e);
+		progress_done(&p);
 	}
 	if (r == 0)
 		warn_emulated(b->config.accel, got, &info);

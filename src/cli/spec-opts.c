@@ -53,6 +53,7 @@ static size_t general_opts(struct run_opts *o, struct opt *t)
 		{0, "platform", OPT_STR, &o->platform, "OS/ARCH",
 			"when pulling: which of the image's platforms [the host's]"},
 		{0, "pull", OPT_STR, &o->pull, "WHEN", "pull the image: missing, always or never [missing]"},
+		{'q', "quiet", OPT_FLAG, &o->quiet, NULL, "when pulling: no progress"},
 		{0, "rm", OPT_FLAG, &o->rm, NULL, "remove the box when it has ended"},
 		{0, "stop-signal", OPT_STR, &o->stop_signal, "SIGNAL",
 			"signal that asks it to stop [the image's, TERM]"},

@@ -19,7 +19,7 @@ struct limit_opts {
 };
 
 struct run_opts {
-	bool detach, interactive, tty, rm, sig_proxy;
+	bool detach, interactive, tty, rm, sig_proxy, quiet;
 	bool init, read_only, privileged, no_healthcheck, publish_all;
 	const char *name, *workdir, *user, *entrypoint, *accel, *pull, *platform, *hostname, *stop_signal,
 		*stop_timeout, *timeout, *cidfile, *oom_score_adj, *shm_size, *userns, *gpus, *log_driver,

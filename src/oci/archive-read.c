@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/io.h"
+#include "progress.h"
 #include "tar.h"
 #include "tree.h"
 
@@ -177,6 +178,7 @@ static int read_blob(
 	if (named && strcmp(it->digest, it->spool->digest) != 0)
 		return err_set(e, -EBADMSG, "its content has digest %s", it->spool->digest);
 	oci_digest_copy(it->digest, it->spool->digest);
+	oci_spool_close(it->spool); /* there are more of them than descriptors */
 	return 0;
 }
 
@@ -263,8 +265,8 @@ static ssize_t read_outer(void *data, void *buf, size_t n, struct err *e)
 
 	if (k > 0)
 		rd->done += (uint64_t)k;
-	if (k >= 0 && rd->progress && rd->progress->fn)
-		rd->progress->fn(rd->progress->data, "Reading archive", rd->done, rd->total);
+	if (k >= 0)
+		oci_tell(rd->progress, NULL, "Reading archive", rd->done, rd->total);
 	return k;
 }
 
@@ -274,14 +276,14 @@ int oci_archive_read(
 	CLEANUP(oci_archive_done) struct oci_archive a = {.store = s};
 	CLEANUP(oci_stream_freep) struct oci_stream *stream = NULL;
 	struct reading rd = {.progress = p, .fd = fd};
-	struct oci_source src = {read_outer, &rd};
+	struct oci_source src = {.read = read_outer, .data = &rd};
 	struct archive_entry *en;
 	struct oci_tar t;
 	struct stat st;
 
 	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 		rd.total = (uint64_t)st.st_size;
-	int r = oci_stream_new("the archive", &src, NULL, 2 * s->unpacked_max, &stream, e);
+	int r = oci_stream_new(OCI_STREAM_ARCHIVE, &src, NULL, 2 * s->unpacked_max, &stream, e);
 	if (r == 0)
 		r = oci_tar_open(&t, stream, e);
 	if (r < 0)
@@ -331,16 +333,18 @@ struct oci_item *oci_archive_get(struct oci_archive *a, const char *name)
 	return NULL;
 }
 
+int oci_archive_open(struct oci_archive *a, const struct oci_item *it, struct err *e)
+{
+	return it->spool && it->spool->tmp[0] ? oci_spool_open(it->spool, e)
+					      : oci_store_blob_open(a->store, it->digest, e);
+}
+
 int oci_archive_load_doc(struct oci_archive *a, const struct oci_item *it, const char *what, char **ret,
 	size_t *ret_n, struct err *e)
 {
-	CLEANUP_CLOSE int opened = -1;
-	int fd = it->spool ? it->spool->fd : -1;
-
 	if (it->size > OCI_JSON_MAX)
 		return err_set(e, -EFBIG, "%s is larger than %u MiB", what, OCI_JSON_MAX >> 20);
-	if (fd < 0)
-		fd = opened = oci_store_blob_open(a->store, it->digest, e);
+	CLEANUP_CLOSE int fd = oci_archive_open(a, it, e);
 	if (fd < 0)
 		return fd == -ENOENT ? err_set(e, fd, "%s disappeared", what) : fd;
 	char *buf = malloc(it->size + 1);

@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "erofs-format.h"
 #include "erofs.h"
+#include "recipe.h"
 
 #define BYPASS_SIZE (64u << 10) /* from here on a copy costs more than a system call */
 
@@ -82,13 +83,19 @@ int oci_writer_put(struct oci_writer *w, uint64_t off, const void *data, size_t 
 
 int oci_erofs_init(struct oci_erofs *w, int fd, struct err *e)
 {
-	*w = (struct oci_erofs){.fd = fd, .next_block = 1, .content_max = UINT64_MAX};
+	*w = (struct oci_erofs){.fd = fd, .next_block = 1, .written_back = 1, .content_max = UINT64_MAX};
 	return oci_writer_init(&w->w, fd, e);
 }
 
 void oci_erofs_done(struct oci_erofs *w)
 {
 	oci_writer_done(&w->w);
+}
+
+void oci_erofs_next_layer(struct oci_erofs *w)
+{
+	oci_tree_next_layer(w->tree);
+	w->kept_max = MIN_OF((uint64_t)OCI_KEEP_MAX, w->content / 8);
 }
 
 static uint64_t chunk_size(const struct oci_inode *i)
@@ -112,29 +119,71 @@ static int take_blocks(struct oci_erofs *w, uint64_t n, uint64_t *ret, struct er
 	return 0;
 }
 
+size_t oci_erofs_chunks(const struct oci_inode *i)
+{
+	return (size_t)n_chunks(i);
+}
+
+uint32_t oci_erofs_first_block(const struct oci_inode *i)
+{
+	if (i->data || i->size == 0)
+		return 0;
+	if (!i->map)
+		return i->blkaddr;
+	for (uint64_t k = 0, n = n_chunks(i); k < n; k++)
+		if (i->map[k] != EROFS_NULL_ADDR)
+			return i->map[k];
+	return 0;
+}
+
+/* Memory for a small file's content, zeroed. */
+static int alloc_inline(struct oci_erofs *w, struct oci_inode *i, struct err *e)
+{
+	int r = oci_tree_charge(w->tree, i->size, e);
+
+	if (r < 0)
+		return r;
+	i->data = calloc(1, i->size);
+	if (!i->data) {
+		oci_tree_uncharge(w->tree, i->size);
+		return err_oom(e);
+	}
+	w->inline_bytes += i->size;
+	return 0;
+}
+
+static void count_file(struct oci_erofs *w, struct oci_inode *i, uint64_t size)
+{
+	i->size = size;
+	w->live_bytes += size;
+	w->brought += size;
+}
+
+int oci_erofs_file_restore(
+	struct oci_erofs *w, struct oci_inode *i, uint64_t size, const uint8_t *data, struct err *e)
+{
+	count_file(w, i, size);
+	if (!data)
+		return 0;
+	int r = alloc_inline(w, i, e);
+	if (r == 0)
+		memcpy(i->data, data, size);
+	return r;
+}
+
 int oci_erofs_file_begin(struct oci_erofs *w, struct oci_inode *i, uint64_t size, struct err *e)
 {
 	if (size > OCI_FILE_MAX)
 		return err_set(e, -EFBIG, "a file is larger than %llu TiB", OCI_FILE_MAX >> 40);
-	i->size = size;
+	count_file(w, i, size);
 	i->chunk_bits = 0;
 	while (n_chunks(i) > OCI_CHUNKS_MAX)
 		i->chunk_bits++;
 	w->cur = i;
 	w->pos = w->charged = 0;
 	w->start = w->next_block;
-	w->live_bytes += size;
-	if (size > 0 && size <= OCI_INLINE_MAX && w->inline_bytes + size <= OCI_INLINE_BUDGET) {
-		int r = oci_tree_charge(w->tree, size, e);
-		if (r < 0)
-			return r;
-		i->data = calloc(1, size);
-		if (!i->data) {
-			oci_tree_uncharge(w->tree, size);
-			return err_oom(e);
-		}
-		w->inline_bytes += size;
-	}
+	if (size > 0 && size <= OCI_INLINE_MAX && w->inline_bytes + size <= OCI_INLINE_BUDGET)
+		return alloc_inline(w, i, e);
 	return 0;
 }
 
@@ -222,6 +271,17 @@ int oci_erofs_file_write(struct oci_erofs *w, uint64_t off, const void *data, si
 	return r;
 }
 
+/* The disk has something to do while more is read, and less when it is synced. */
+static void start_writeback(struct oci_erofs *w)
+{
+	uint64_t from = w->written_back << EROFS_BLOCK_BITS, to = w->w.offset;
+
+	if (to < from + OCI_WRITEBACK_STEP)
+		return;
+	(void)sync_file_range(w->fd, (off_t)from, (off_t)(to - from), SYNC_FILE_RANGE_WRITE);
+	w->written_back = to >> EROFS_BLOCK_BITS;
+}
+
 int oci_erofs_file_end(struct oci_erofs *w, struct err *e)
 {
 	struct oci_inode *i = w->cur;
@@ -240,11 +300,25 @@ int oci_erofs_file_end(struct oci_erofs *w, struct err *e)
 		r = take_blocks(w, blocks_of(i->size), &first, e);
 		i->blkaddr = (uint32_t)w->start;
 	}
+	start_writeback(w);
 	return r;
+}
+
+/* Whether content that lost its last name stays: the same decision for the same layers, always. */
+static bool keep(struct oci_erofs *w, const struct oci_inode *i)
+{
+	uint64_t n = blocks_of(i->size) << EROFS_BLOCK_BITS;
+
+	if (i->map || n > OCI_KEEP_FILE || w->kept + n > w->kept_max)
+		return false;
+	w->kept += n;
+	return true;
 }
 
 static void punch(struct oci_erofs *w, uint64_t block, uint64_t n)
 {
+	if (w->replaying)
+		return;
 	/* Only saves room; a file system that cannot do it keeps the bytes. */
 	if (n > 0)
 		(void)!fallocate(w->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -261,6 +335,10 @@ void oci_erofs_discard(void *writer, struct oci_inode *i)
 		oci_tree_uncharge(w->tree, i->size);
 		return;
 	}
+	if (i->size == 0 || keep(w, i))
+		return;
+	if (w->recipe && oci_erofs_first_block(i))
+		oci_recipe_punched(w->recipe, oci_erofs_first_block(i));
 	/* What still waits in the buffer would be written over the hole. */
 	struct err ignored = {0};
 	(void)oci_writer_flush(&w->w, &ignored);

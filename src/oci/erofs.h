@@ -13,7 +13,9 @@
  *
  * Nothing is compressed: the guest's kernel then reads straight into its page cache. Content that a higher
  * layer replaced has its blocks punched out again. Of the image's address space such blocks, and the holes of
- * sparse files, take only numbers, no room.
+ * sparse files, take only numbers, no room. Some of it is kept, at most OCI_KEEP_FILE of a file and OCI_KEEP_MAX and an
+ * eighth of the image in all: without it no other image could be built on this one's lower layers (recipe.h), since
+ * every layer replaces a few files such as a package manager's list of what is installed.
  *
  * Small files are kept in memory until their inode is written, and stand beside it: a directory of them is
  * then read with a few blocks. The memory for that is bounded; beyond the bound they get blocks like all
@@ -24,6 +26,7 @@
 #ifndef OCI_EROFS_H
 #define OCI_EROFS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +38,11 @@
 #define OCI_CHUNKS_MAX	      65536	   /* entries in the map of one sparse file */
 #define OCI_FILE_MAX	      (1ull << 50) /* bytes, holes included */
 #define OCI_WRITE_BUFFER_SIZE (1u << 20)
+#define OCI_KEEP_FILE	      (2u << 20)
+#define OCI_KEEP_MAX	      (32u << 20)
+#define OCI_WRITEBACK_STEP    (16u << 20) /* bytes of content after which writing it to the disk is begun */
+
+struct oci_recipe;
 
 struct oci_writer {
 	int fd;
@@ -48,7 +56,13 @@ struct oci_erofs {
 	struct oci_tree *tree;
 	struct oci_writer w;
 	uint64_t next_block, inline_bytes;
-	uint64_t live_bytes; /* of content that has a name */
+	uint64_t live_bytes;	   /* of content that has a name */
+	uint64_t brought;	   /* of content that came, all layers together */
+	uint64_t kept;		   /* of content without a name that was not punched out */
+	uint64_t kept_max;	   /* of it, in the present layer */
+	uint64_t written_back;	   /* block up to which writing to the disk has begun */
+	struct oci_recipe *recipe; /* the caller's; told of what is punched out. NULL: none */
+	bool replaying;		   /* content that is discarded is not in the file yet */
 	/* Bytes of blocks that content was written to, and how many are allowed. Holes cost nothing, but in a
 	 * sparse file each byte between two holes takes a block. */
 	uint64_t content, content_max;
@@ -62,10 +76,18 @@ struct oci_erofs {
 int oci_erofs_init(struct oci_erofs *w, int fd, struct err *e);
 void oci_erofs_done(struct oci_erofs *w);
 
+/* What follows is of the next layer. */
+void oci_erofs_next_layer(struct oci_erofs *w);
 /* Content of a new regular file: begin, writes in rising order of offset with gaps as holes, end. */
 int oci_erofs_file_begin(struct oci_erofs *w, struct oci_inode *i, uint64_t size, struct err *e);
 int oci_erofs_file_write(struct oci_erofs *w, uint64_t off, const void *data, size_t n, struct err *e);
 int oci_erofs_file_end(struct oci_erofs *w, struct err *e);
+/* A file whose content is in its blocks already, or with data: small, and copied. Its map is the caller's to add. */
+int oci_erofs_file_restore(
+	struct oci_erofs *w, struct oci_inode *i, uint64_t size, const uint8_t *data, struct err *e);
+/* Entries that its map has; the first block that its content takes in the data area, 0 for none. */
+size_t oci_erofs_chunks(const struct oci_inode *i);
+uint32_t oci_erofs_first_block(const struct oci_inode *i);
 /* oci_tree_ops.discard, with the writer as data. */
 void oci_erofs_discard(void *writer, struct oci_inode *i);
 

@@ -43,7 +43,7 @@ static int apply_all(struct oci_erofs *w, const uint8_t *data, size_t size, stru
 			     (uint32_t)data[3] << 24;
 		n = (uint32_t)MIN_OF((size_t)n, size - 4);
 		struct memory m = {data + 4, n};
-		struct oci_source src = {read_memory, &m};
+		struct oci_source src = {.read = read_memory, .data = &m};
 		r = oci_stream_new("layer", &src, NULL, UNPACKED_MAX, &s, e);
 		if (r == 0)
 			r = oci_layer_apply(w, s, NULL, NULL, e);

@@ -9,8 +9,11 @@
  *
  * It comes as a stream, and the documents that say what is what may come last. So every file is spooled into
  * the store's tmp/ folder while it is hashed (archive-read.c), and only then are the images put together
- * (archive-load.c), their disks built and everything entered. Entries' names are keys to look up, never
- * paths. Links are followed for docker save's names only: a blob is what stands under its own name, verified.
+ * (archive-images.c), their disks built and everything entered (archive-load.c). Entries' names are keys to look up,
+ * never paths. Links are followed for docker save's names only: a blob is what stands under its own name, verified.
+ *
+ * Of an image for several platforms one is entered, to be run. Its index is kept too, and if the archive has everything
+ * that it names (contents.c), so is all of that: then the image can be saved and pushed as it came.
  *
  * Nothing need refer to an entry, so what all of them may take is bounded as they are read: bytes by the
  * store's limit and the room there is, and no holes are filled in; of documents with one name only the last is
@@ -50,6 +53,8 @@ struct oci_archive {
 int oci_archive_read(
 	struct oci_store *s, int fd, const struct oci_progress *p, struct oci_archive *ret, struct err *e);
 void oci_archive_done(struct oci_archive *a);
+/* Content of an item that has any, for reading; the caller's. -ENOENT without *e when the store has lost it. */
+int oci_archive_open(struct oci_archive *a, const struct oci_item *it, struct err *e);
 /* By name, as it stands; NULL if missing. */
 struct oci_item *oci_archive_find(struct oci_archive *a, const char *name);
 /* By name, through links; NULL if missing. */

@@ -1,22 +1,32 @@
 /* SPDX-License-Identifier: MIT */
-/* Finding, listing and removing images, and who holds them: all of it questions to the database. */
+/* Finding, listing and naming images: all of it questions to the database. */
 #include <string.h>
 
 #include "base/io.h"
+#include "image.h"
 #include "reference.h"
 #include "state/event.h"
-#include "store.h"
 
 #define ID_PREFIX_MIN  4
 #define CANDIDATES_MAX 8 /* named in the error for an ambiguous prefix */
 
-#define COLUMNS "m.digest, m.config, m.chain, m.size, m.created_ns, m.os, m.arch, m.variant, m.exec"
+/* Of images from before uses were noted, the time they came stands for the last use. */
+#define COLUMNS \
+	"m.digest, m.config, m.chain, m.size, m.created_ns, m.os, m.arch, m.variant, m.exec," \
+	" coalesce((SELECT u.used_ns FROM image_use u WHERE u.manifest = m.digest), m.added_ns), n.name, " \
+	"n.digest"
+#define NAMED " FROM image_names n JOIN image_manifests m ON m.digest = n.manifest"
+/* An image with the first of its names, which is one with a tag where there is one. */
+#define FIRST_NAME \
+	" FROM image_manifests m LEFT JOIN image_names n" \
+	" ON n.name = (SELECT min(x.name) FROM image_names x WHERE x.manifest = m.digest)"
 
 void oci_image_free(struct oci_image *i)
 {
 	if (!i)
 		return;
 	free(i->name);
+	free(i->asked);
 	free(i->id);
 	free(i->manifest);
 	free(i->chain_id);
@@ -33,6 +43,7 @@ void oci_image_free(struct oci_image *i)
 	free(i->workdir);
 	free(i->user);
 	free(i->stop_signal);
+	free(i->digest);
 	free(i);
 }
 
@@ -43,7 +54,7 @@ void oci_image_list_free(struct oci_image **list, size_t n)
 	free(list);
 }
 
-/* From a row of COLUMNS, name (NULL allowed). */
+/* From a row of COLUMNS; name and its digest may be NULL. */
 static int image_from_row(sqlite3_stmt *st, struct oci_image **ret, struct err *e)
 {
 	CLEANUP(oci_image_freep) struct oci_image *i = calloc(1, sizeof(*i));
@@ -59,7 +70,9 @@ static int image_from_row(sqlite3_stmt *st, struct oci_image **ret, struct err *
 	i->arch = state_column_dup(st, 6);
 	i->variant = state_column_dup(st, 7);
 	const char *exec = (const char *)sqlite3_column_text(st, 8);
-	i->name = state_column_dup(st, 9);
+	i->used_ns = sqlite3_column_int64(st, 9);
+	i->name = state_column_dup(st, 10);
+	i->digest = state_column_dup(st, 11);
 	if (!i->manifest || !i->id || !i->chain_id || !exec)
 		return err_oom(e);
 	int r = oci_config_exec(exec, i, e);
@@ -69,7 +82,52 @@ static int image_from_row(sqlite3_stmt *st, struct oci_image **ret, struct err *
 	return 0;
 }
 
-/* The first row of a query for COLUMNS, name; -ENOENT without *e when there is none. */
+/* ---- questions ---- */
+
+static int prepare_texts(struct oci_store *s, sqlite3_stmt **ret, struct err *e, const char *sql,
+	const char *a, const char *b, const char *c)
+{
+	const char *const args[] = {a, b, c};
+	int r = state_prepare(s->st, ret, e, sql, "");
+
+	for (int i = 0; r == 0 && i < sqlite3_bind_parameter_count(*ret); i++)
+		if (i >= (int)ARRAY_LEN(args) ||
+			sqlite3_bind_text(*ret, i + 1, args[i], -1, SQLITE_TRANSIENT) != SQLITE_OK)
+			r = err_set(e, -EIO, "state database: cannot bind an argument");
+	return r;
+}
+
+int oci_query_number(struct oci_store *s, int64_t *ret, struct err *e, const char *sql, const char *a,
+	const char *b, const char *c)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
+	int r = prepare_texts(s, &st, e, sql, a, b, c);
+
+	if (r == 0)
+		r = state_step(s->st, st, e);
+	if (r < 0)
+		return r;
+	*ret = r > 0 ? sqlite3_column_int64(st, 0) : 0;
+	return 0;
+}
+
+int oci_query_texts(struct oci_store *s, struct strv *ret, struct err *e, const char *sql, const char *a,
+	const char *b, const char *c)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
+	int r = prepare_texts(s, &st, e, sql, a, b, c);
+
+	if (r < 0)
+		return r;
+	while ((r = state_step(s->st, st, e)) > 0) {
+		char *text = state_column_dup(st, 0);
+		if (!text || strv_take(ret, text) < 0)
+			return err_oom(e);
+	}
+	return r;
+}
+
+/* The first row of a query for COLUMNS; -ENOENT without *e when there is none. */
 static int first_image(struct oci_store *s, sqlite3_stmt *st, struct oci_image **ret, struct err *e)
 {
 	int r = state_step(s->st, st, e);
@@ -81,7 +139,21 @@ static int first_image(struct oci_store *s, sqlite3_stmt *st, struct oci_image *
 
 /* ---- finding ---- */
 
-static int find_by_name(struct oci_store *s, const char *ref, struct oci_image **ret, struct err *e)
+/* A digest that a registry served for this repository is a name too, after all tags have gone. */
+static int find_by_remote(
+	struct oci_store *s, const char *repo, const char *digest, struct oci_image **ret, struct err *e)
+{
+	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
+	int r = state_prepare(s->st, &st, e,
+		"SELECT " COLUMNS FIRST_NAME
+		" WHERE m.digest IN (SELECT manifest FROM image_remotes WHERE repo = ?1"
+		"  AND (digest = ?2 OR manifest = ?2)) ORDER BY m.doomed, m.added_ns DESC LIMIT 1",
+		"ss", repo, digest);
+
+	return r < 0 ? r : first_image(s, st, ret, e);
+}
+
+int oci_image_find_name(struct oci_store *s, const char *ref, struct oci_image **ret, struct err *e)
 {
 	CLEANUP(oci_reference_done) struct oci_reference r = {0};
 	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
@@ -95,27 +167,35 @@ static int find_by_name(struct oci_store *s, const char *ref, struct oci_image *
 		return err_oom(e);
 	if (r.digest)
 		rc = state_prepare(s->st, &st, e,
-			"SELECT " COLUMNS
-			", n.name FROM image_names n JOIN image_manifests m ON m.digest = n.manifest"
-			" WHERE n.repo = ? AND (n.digest = ? OR n.manifest = ?) ORDER BY n.name LIMIT 1",
-			"sss", repo, r.digest, r.digest);
+			"SELECT " COLUMNS NAMED
+			" WHERE n.repo = ?1 AND (n.digest = ?2 OR n.manifest = ?2 OR n.name = ?3)"
+			" ORDER BY n.name LIMIT 1",
+			"sss", repo, r.digest, name);
 	else
-		rc = state_prepare(s->st, &st, e,
-			"SELECT " COLUMNS
-			", n.name FROM image_names n JOIN image_manifests m ON m.digest = n.manifest"
-			" WHERE n.name = ?",
-			"s", name);
-	return rc < 0 ? rc : first_image(s, st, ret, e);
+		rc = state_prepare(s->st, &st, e, "SELECT " COLUMNS NAMED " WHERE n.name = ?", "s", name);
+	if (rc == 0)
+		rc = first_image(s, st, ret, e);
+	if (rc == -ENOENT && r.digest)
+		rc = find_by_remote(s, repo, r.digest, ret, e);
+	if (rc == 0)
+		(*ret)->asked = TAKE_PTR(name);
+	return rc;
 }
 
-/* Whether s can be an ID: hex digits, perhaps after "sha256:". Returns the hex, or NULL. */
+#define ALG_LEN 7 /* of "sha256:" and "sha512:" */
+
+static bool has_alg(const char *s)
+{
+	return strncmp(s, "sha256:", ALG_LEN) == 0 || strncmp(s, "sha512:", ALG_LEN) == 0;
+}
+
+/* Whether s can be an ID: hex digits, perhaps after an algorithm. Returns the hex, or NULL. */
 static const char *id_hex(const char *s)
 {
-	bool full = strncmp(s, "sha256:", 7) == 0;
-	const char *hex = full ? s + 7 : s;
-	size_t n = strlen(hex);
+	const char *hex = has_alg(s) ? s + ALG_LEN : s;
+	size_t n = strlen(hex), max = strncmp(s, "sha512:", ALG_LEN) == 0 ? 128 : OCI_SHA256_HEX_LEN;
 
-	if (n < ID_PREFIX_MIN || n > OCI_SHA256_HEX_LEN || strspn(hex, "0123456789abcdef") != n)
+	if (n < ID_PREFIX_MIN || n > max || strspn(hex, "0123456789abcdef") != n)
 		return NULL;
 	return hex;
 }
@@ -124,19 +204,21 @@ static const char *id_hex(const char *s)
  * The one config or manifest digest that starts like this. Two manifests of one configuration are one image.
  * GLOB with a prefix uses the index; hex has no pattern characters.
  */
-static int resolve_id(struct oci_store *s, const char *hex, char **ret_id, struct err *e)
+static int resolve_id(struct oci_store *s, const char *ref, const char *hex, char **ret_id, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
-	CLEANUP_FREE char *glob = str_printf("sha256:%s*", hex);
+	bool is_sha512 = strncmp(ref, "sha512:", ALG_LEN) == 0;
+	CLEANUP_FREE char *glob = str_printf("%s:%s*", is_sha512 ? "sha512" : "sha256", hex);
+	CLEANUP_FREE char *other = str_printf(has_alg(ref) ? "%s*" : "sha512:%s*", has_alg(ref) ? ref : hex);
 	char list[CANDIDATES_MAX * 32] = "";
 	size_t n = 0, len = 0;
 
-	if (!glob)
+	if (!glob || !other)
 		return err_oom(e);
 	int r = state_prepare(s->st, &st, e,
-		"SELECT DISTINCT config FROM image_manifests WHERE config GLOB ?1 OR digest GLOB ?1 ORDER BY "
-		"config",
-		"s", glob);
+		"SELECT DISTINCT config FROM image_manifests WHERE config GLOB ?1 OR digest GLOB ?1"
+		" OR config GLOB ?2 OR digest GLOB ?2 ORDER BY config",
+		"ss", glob, other);
 	if (r < 0)
 		return r;
 	CLEANUP_FREE char *id = NULL;
@@ -161,58 +243,62 @@ static int resolve_id(struct oci_store *s, const char *hex, char **ret_id, struc
 	return *ret_id ? 0 : err_oom(e);
 }
 
-static int find_by_id(struct oci_store *s, const char *hex, struct oci_image **ret, struct err *e)
+int oci_image_find_id(struct oci_store *s, const char *ref, struct oci_image **ret, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
 	CLEANUP_FREE char *id = NULL;
-	CLEANUP_FREE char *digest = str_printf("sha256:%s", hex);
-	int r = digest ? resolve_id(s, hex, &id, e) : err_oom(e);
+	const char *hex = id_hex(ref);
+	if (!hex)
+		return -ENOENT;
+	CLEANUP_FREE char *digest = has_alg(ref) ? strdup(ref) : str_printf("sha256:%s", hex);
+	int r = digest ? resolve_id(s, ref, hex, &id, e) : err_oom(e);
 
 	if (r < 0)
 		return r;
 	/* A manifest named exactly comes first: a box's record keeps that. */
 	r = state_prepare(s->st, &st, e,
-		"SELECT " COLUMNS
-		", (SELECT min(name) FROM image_names n WHERE n.manifest = m.digest) AS name"
-		" FROM image_manifests m WHERE m.config = ?"
-		" ORDER BY m.digest = ? DESC, m.doomed, name IS NULL, m.added_ns DESC LIMIT 1",
+		"SELECT " COLUMNS FIRST_NAME " WHERE m.config = ? ORDER BY m.digest = ? DESC, m.doomed, "
+		"n.name IS NULL, m.added_ns DESC LIMIT 1",
 		"ss", id, digest);
 	return r < 0 ? r : first_image(s, st, ret, e);
 }
 
-static int not_found(const char *ref, struct err *e)
+bool oci_image_maybe_name(const char *ref)
 {
-	return err_set(e, -ENOENT, "no such image: %s", ref);
+	const char *hex = id_hex(ref);
+
+	return !hex || (!has_alg(ref) && strlen(hex) < OCI_SHA256_HEX_LEN);
 }
 
 int oci_image_find(struct oci_store *s, const char *ref, struct oci_image **ret, struct err *e)
 {
-	const char *hex = id_hex(ref);
-	int r = -ENOENT;
+	int r = oci_image_maybe_name(ref) ? oci_image_find_name(s, ref, ret, e) : -ENOENT;
 
-	/* A name that looks like an ID ("cafe") is still a name, if there is one. */
-	if (!hex || (strncmp(ref, "sha256:", 7) != 0 && strlen(hex) < OCI_SHA256_HEX_LEN))
-		r = find_by_name(s, ref, ret, e);
-	if (r == -ENOENT && hex)
-		r = find_by_id(s, hex, ret, e);
-	return r == -ENOENT ? not_found(ref, e) : r;
+	if (r == -ENOENT)
+		r = oci_image_find_id(s, ref, ret, e);
+	return r == -ENOENT ? oci_image_not_found(ref, e) : r;
 }
 
-int oci_image_list(struct oci_store *s, struct oci_image ***ret, size_t *ret_n, struct err *e)
+int oci_image_not_found(const char *ref, struct err *e)
+{
+	return err_set(e, -ENOENT, "no such image: %s", ref);
+}
+
+static int list_images(
+	struct oci_store *s, bool doomed, struct oci_image ***ret, size_t *ret_n, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
 	struct oci_image **list = NULL;
 	size_t n = 0, cap = 0;
 
 	int r = state_prepare(s->st, &st, e,
-		"SELECT " COLUMNS
-		", n.name FROM image_manifests m LEFT JOIN image_names n ON n.manifest = m.digest"
+		"SELECT " COLUMNS " FROM image_manifests m LEFT JOIN image_names n ON n.manifest = m.digest"
 		/* Manifests of one configuration are one image: without a name, one of them speaks for it. */
-		" WHERE NOT m.doomed AND (n.name IS NOT NULL OR m.digest ="
+		" WHERE m.doomed <= ?1 AND (n.name IS NOT NULL OR m.digest ="
 		"  (SELECT x.digest FROM image_manifests x LEFT JOIN image_names y ON y.manifest = x.digest"
-		"   WHERE x.config = m.config AND NOT x.doomed ORDER BY y.name IS NULL, x.digest LIMIT 1))"
+		"   WHERE x.config = m.config AND x.doomed <= ?1 ORDER BY y.name IS NULL, x.digest LIMIT 1))"
 		" ORDER BY m.created_ns DESC, m.config, n.name",
-		"");
+		"i", (int64_t)doomed);
 	if (r < 0)
 		return r;
 	while ((r = state_step(s->st, st, e)) > 0) {
@@ -239,189 +325,68 @@ int oci_image_list(struct oci_store *s, struct oci_image ***ret, size_t *ret_n, 
 	return 0;
 }
 
-/* ---- removing ---- */
-
-struct removal {
-	struct oci_store *s;
-	void (*on_removed)(void *data, const char *key, const char *value);
-	void *data;
-	struct strv untagged, deleted; /* told after the commit */
-};
-
-static int count(struct oci_store *s, const char *sql, const char *arg, int64_t *ret, struct err *e)
+int oci_image_list(struct oci_store *s, struct oci_image ***ret, size_t *ret_n, struct err *e)
 {
-	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
-	int r = state_prepare(s->st, &st, e, sql, "s", arg);
-
-	if (r == 0)
-		r = state_step(s->st, st, e);
-	if (r < 0)
-		return r;
-	*ret = r > 0 ? sqlite3_column_int64(st, 0) : 0;
-	return 0;
+	return list_images(s, false, ret, ret_n, e);
 }
 
-static int column_list(struct oci_store *s, const char *sql, const char *arg, struct strv *ret, struct err *e)
+int oci_image_list_all(struct oci_store *s, struct oci_image ***ret, size_t *ret_n, struct err *e)
 {
-	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
-	int r = state_prepare(s->st, &st, e, sql, "s", arg);
-
-	if (r < 0)
-		return r;
-	while ((r = state_step(s->st, st, e)) > 0)
-		if (strv_push(ret, (const char *)sqlite3_column_text(st, 0)) < 0)
-			return err_oom(e);
-	return r;
+	return list_images(s, true, ret, ret_n, e);
 }
 
-/* The image has no name left: gone, or hidden while a holder needs it. */
-static int drop_manifest(struct removal *rm, const char *manifest, struct err *e)
-{
-	int64_t holders;
-	int r = count(rm->s, "SELECT count(*) FROM image_refs WHERE manifest = ?", manifest, &holders, e);
+/* ---- names ---- */
 
-	if (r < 0)
-		return r;
-	if (holders > 0)
-		return state_exec(rm->s->st, e, "UPDATE image_manifests SET doomed = 1 WHERE digest = ?", "s",
-			manifest);
-	r = state_exec(rm->s->st, e, "DELETE FROM image_blobs WHERE manifest = ?", "s", manifest);
-	if (r == 0)
-		r = state_exec(rm->s->st, e, "DELETE FROM image_manifests WHERE digest = ?", "s", manifest);
-	return r;
-}
-
-static int tell_if_gone(struct removal *rm, const char *id, struct err *e)
-{
-	int64_t left;
-	int r = count(rm->s, "SELECT count(*) FROM image_manifests WHERE config = ?", id, &left, e);
-
-	if (r == 0 && left == 0 && strv_push(&rm->deleted, id) < 0)
-		r = err_oom(e);
-	return r;
-}
-
-static int refuse_if_held(struct removal *rm, const struct oci_image *i, const char *ref, struct err *e)
-{
-	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
-	int r = state_prepare(rm->s->st, &st, e,
-		"SELECT holder FROM image_refs WHERE manifest IN (SELECT digest FROM image_manifests WHERE "
-		"config = ?)"
-		" LIMIT 1",
-		"s", i->id);
-
-	if (r == 0)
-		r = state_step(rm->s->st, st, e);
-	if (r <= 0)
-		return r;
-	err_set(e, -EBUSY, "cannot remove image %s: box %.12s uses it", ref, sqlite3_column_text(st, 0));
-	return err_hint(e, "remove the box first, or use force");
-}
-
-static int remove_by_id(
-	struct removal *rm, const struct oci_image *i, const char *ref, bool force, struct err *e)
-{
-	CLEANUP(strv_done) struct strv manifests = {0};
-	int r = force ? 0 : refuse_if_held(rm, i, ref, e);
-
-	if (r == 0)
-		r = column_list(rm->s,
-			"SELECT name FROM image_names WHERE manifest IN"
-			" (SELECT digest FROM image_manifests WHERE config = ?) ORDER BY name",
-			i->id, &rm->untagged, e);
-	if (r == 0)
-		r = column_list(
-			rm->s, "SELECT digest FROM image_manifests WHERE config = ?", i->id, &manifests, e);
-	if (r < 0)
-		return r;
-	if (rm->untagged.n > 1 && !force) {
-		err_set(e, -EBUSY, "cannot remove image %s: it has %zu names", ref, rm->untagged.n);
-		return err_hint(e, "remove it by name, or use force to remove them all");
-	}
-	for (size_t k = 0; r == 0 && k < manifests.n; k++) {
-		r = state_exec(
-			rm->s->st, e, "DELETE FROM image_names WHERE manifest = ?", "s", manifests.v[k]);
-		if (r == 0)
-			r = drop_manifest(rm, manifests.v[k], e);
-	}
-	return r < 0 ? r : tell_if_gone(rm, i->id, e);
-}
-
-static int remove_by_name(
-	struct removal *rm, const struct oci_image *i, const char *ref, bool force, struct err *e)
-{
-	int64_t names;
-	int r = count(rm->s,
-		"SELECT count(*) FROM image_names WHERE manifest IN (SELECT digest FROM image_manifests "
-		"WHERE config = ?)",
-		i->id, &names, e);
-
-	if (r < 0)
-		return r;
-	if (names <= 1)
-		return remove_by_id(rm, i, ref, force, e);
-	r = state_exec(rm->s->st, e, "DELETE FROM image_names WHERE name = ?", "s", i->name);
-	return r == 0 && strv_push(&rm->untagged, i->name) < 0 ? err_oom(e) : r;
-}
-
-/* Events, in the transaction that makes them true. */
-static int note_removed(struct removal *rm, const char *id, struct err *e)
+int oci_image_names(struct oci_store *s, const struct oci_image *i, struct strv *tags, struct strv *digests,
+	struct err *e)
 {
 	int r = 0;
 
-	for (size_t k = 0; r == 0 && k < rm->untagged.n; k++) {
-		CLEANUP_FREE char *name = oci_ref_familiar(rm->untagged.v[k]);
-		r = name ? event_add(rm->s->st, e, "image", "untag", id, "name", name, NULL) : err_oom(e);
-	}
-	for (size_t k = 0; r == 0 && k < rm->deleted.n; k++)
-		r = event_add(
-			rm->s->st, e, "image", "delete", rm->deleted.v[k], "name", rm->deleted.v[k], NULL);
+	if (tags)
+		r = oci_query_texts(s, tags, e,
+			"SELECT n.name" NAMED
+			" WHERE m.config = ?1 AND instr(n.name, '@') = 0 ORDER BY n.name",
+			i->id, NULL, NULL);
+	if (r == 0 && digests)
+		r = oci_query_texts(s, digests, e,
+			"SELECT r.repo || '@' || r.digest FROM image_remotes r JOIN image_manifests m"
+			"  ON m.digest = r.manifest WHERE m.config = ?1"
+			" UNION SELECT n.name" NAMED
+			" WHERE m.config = ?1 AND instr(n.name, '@') > 0 ORDER BY 1",
+			i->id, NULL, NULL);
 	return r;
 }
 
-static int remove_in_tx(struct removal *rm, const char *ref, bool force, struct err *e)
+/* What the image's own name leads to: the new one leads there too, so that it keeps a whole index as well. */
+static int tag_in_tx(struct oci_store *s, const char *ref, const char *name, struct err *e)
 {
 	CLEANUP(oci_image_freep) struct oci_image *i = NULL;
-	const char *hex = id_hex(ref);
-	int r = -ENOENT;
+	CLEANUP_FREE char *familiar = oci_ref_familiar(name);
+	int r = familiar ? oci_image_find(s, ref, &i, e) : err_oom(e);
 
-	if (!hex || (strncmp(ref, "sha256:", 7) != 0 && strlen(hex) < OCI_SHA256_HEX_LEN))
-		r = find_by_name(rm->s, ref, &i, e);
 	if (r == 0)
-		r = remove_by_name(rm, i, ref, force, e);
-	else if (r == -ENOENT && hex && (r = find_by_id(rm->s, hex, &i, e)) == 0)
-		r = remove_by_id(rm, i, ref, force, e);
-	if (r == -ENOENT && !i)
-		return not_found(ref, e);
-	return r < 0 ? r : note_removed(rm, i->id, e);
+		r = oci_store_enter_name(s, name, i->digest ? i->digest : i->manifest, i->manifest, false, e);
+	/* One that was removed while a box held it is wanted again. */
+	if (r == 0)
+		r = state_exec(s->st, e, "UPDATE image_manifests SET doomed = 0 WHERE digest = ? AND doomed",
+			"s", i->manifest);
+	return r < 0 ? r : event_add(s->st, e, "image", "tag", i->id, "name", familiar, NULL);
 }
 
-static void tell(struct removal *rm)
+int oci_image_tag(struct oci_store *s, const char *ref, const char *name, struct err *e)
 {
-	for (size_t k = 0; k < rm->untagged.n; k++) {
-		CLEANUP_FREE char *name = oci_ref_familiar(rm->untagged.v[k]);
-		rm->on_removed(rm->data, "Untagged", name ? name : rm->untagged.v[k]);
-	}
-	for (size_t k = 0; k < rm->deleted.n; k++)
-		rm->on_removed(rm->data, "Deleted", rm->deleted.v[k]);
-}
-
-int oci_image_remove(struct oci_store *s, const char *ref, bool force,
-	void (*on_removed)(void *data, const char *key, const char *value), void *data, struct err *e)
-{
-	struct removal rm = {.s = s, .on_removed = on_removed, .data = data};
-	int r = state_begin(s->st, e);
+	CLEANUP(oci_reference_done) struct oci_reference parsed = {0};
+	int r = oci_reference_parse(name, &parsed, e);
 
 	if (r < 0)
 		return r;
-	r = state_end(s->st, remove_in_tx(&rm, ref, force, e), e);
-	if (r == 0) {
-		if (on_removed)
-			tell(&rm);
-		if (rm.deleted.n)
-			r = oci_store_gc(s, e);
+	if (parsed.digest) {
+		err_set(e, -EINVAL, "cannot tag an image as %s: a digest is no name that can be given", name);
+		return err_hint(e, "leave out what follows the @");
 	}
-	strv_done(&rm.untagged);
-	strv_done(&rm.deleted);
-	return r;
+	CLEANUP_FREE char *full = oci_reference_name(&parsed);
+	if (!full)
+		return err_oom(e);
+	r = state_begin(s->st, e);
+	return r < 0 ? r : state_end(s->st, tag_in_tx(s, ref, full, e), e);
 }

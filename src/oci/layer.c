@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/log.h"
+#include "recipe.h"
 #include "tar.h"
 
 #define PROGRESS_STEP (1u << 20) /* bytes */
@@ -106,7 +106,7 @@ static int read_attr(struct layer *l, struct archive_entry *en, struct oci_attr 
 		a->mode |= S_IFDIR;
 		break;
 	case AE_IFLNK:
-		a->mode |= S_IFLNK;
+		a->mode = S_IFLNK | 0777; /* Linux knows no other, whatever archives say */
 		a->target = lib->archive_entry_symlink(en);
 		if (!a->target)
 			return err_set(e, -EBADMSG, "a symbolic link has no target");
@@ -152,30 +152,47 @@ static int read_content(struct layer *l, struct oci_inode *i, uint64_t size, str
 	return r < 0 ? r : oci_erofs_file_end(l->w, e);
 }
 
+static int add_entry(
+	struct layer *l, struct archive_entry *en, const char *path, struct oci_attr *a, struct err *e)
+{
+	struct oci_inode *i = NULL;
+	struct oci_recipe *recipe = l->w->recipe;
+
+	if (recipe)
+		oci_recipe_entry(recipe, path, a);
+	int r = oci_tree_add(l->w->tree, path, a, &i, e);
+	if (r < 0)
+		return r;
+	if (i) {
+		int64_t size = l->tar.lib->archive_entry_size(en);
+		if (size < 0) {
+			/* No discard may see an inode whose content was never begun. */
+			i->size = 0;
+			return err_set(e, -EBADMSG, "a file has a negative size");
+		}
+		r = read_content(l, i, (uint64_t)size, e);
+	}
+	if (r == 0 && recipe)
+		oci_recipe_entry_end(recipe, i);
+	return r;
+}
+
 static int apply_entry(struct layer *l, struct archive_entry *en, const char *path, struct err *e)
 {
-	const struct libarchive *lib = l->tar.lib;
-	const char *hardlink = lib->archive_entry_hardlink(en);
+	const char *hardlink = l->tar.lib->archive_entry_hardlink(en);
 	struct oci_attr a = {0};
-	struct oci_inode *i = NULL;
 
-	if (hardlink)
+	if (hardlink) {
+		if (l->w->recipe)
+			oci_recipe_link(l->w->recipe, path, hardlink);
 		return oci_tree_link(l->w->tree, path, hardlink, e);
+	}
 	int r = read_attr(l, en, &a, e);
 	if (r < 0) {
 		free(a.xattrs);
 		return r;
 	}
-	r = oci_tree_add(l->w->tree, path, &a, &i, e);
-	if (r < 0 || !i)
-		return r;
-	int64_t size = lib->archive_entry_size(en);
-	if (size < 0) {
-		/* No discard may see an inode whose content was never begun. */
-		i->size = 0;
-		return err_set(e, -EBADMSG, "a file has a negative size");
-	}
-	return read_content(l, i, (uint64_t)size, e);
+	return add_entry(l, en, path, &a, e);
 }
 
 static int apply_all(struct layer *l, struct err *e)
@@ -205,7 +222,7 @@ int oci_layer_apply(
 
 	if (r < 0)
 		return r;
-	oci_tree_next_layer(w->tree);
+	oci_erofs_next_layer(w);
 	r = apply_all(&l, e);
 	oci_tar_close(&l.tar);
 	/* A tar ends at its end mark; the digest covers whatever comes after that, too. */

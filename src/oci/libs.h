@@ -32,6 +32,7 @@
 	X(archive_read_open1) \
 	X(archive_read_next_header) \
 	X(archive_read_data_block) \
+	X(archive_read_data_skip) \
 	X(archive_error_string) \
 	X(archive_errno) \
 	X(archive_set_error) \
@@ -64,7 +65,9 @@
 #define LIBISAL_FUNCTIONS(X) \
 	X(isal_inflate_init) \
 	X(isal_inflate_reset) \
-	X(isal_inflate)
+	X(isal_inflate) \
+	X(isal_deflate_init) \
+	X(isal_deflate)
 
 #define LIBZSTD_FUNCTIONS(X) \
 	X(ZSTD_createDStream) \

@@ -1,93 +1,131 @@
 /* SPDX-License-Identifier: MIT */
-/* Platforms in Go's words, as images name them. */
+/* Platforms in Go's words, as images name them; variants are compared as in containerd. */
+#include <ctype.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/utsname.h>
 
 #include "manifest.h"
 
-/* kernel machine name, Go's architecture, and the variant that is implied when none is written */
+/* What people and kernels call an architecture, Go's name for it, and the variant that this says, if any. */
 static const struct {
-	const char *machine, *arch, *variant;
-} machines[] = {
+	const char *word, *arch, *variant;
+} words[] = {
 	{"x86_64", "amd64", NULL},
-	{"aarch64", "arm64", "v8"},
+	{"x86-64", "amd64", NULL},
+	{"aarch64", "arm64", NULL},
+	{"armhf", "arm", "v7"},
+	{"armel", "arm", "v6"},
+	{"armv5l", "arm", "v5"},
+	{"armv6l", "arm", "v6"},
 	{"armv7l", "arm", "v7"},
-	{"riscv64", "riscv64", NULL},
+	{"armv8l", "arm", "v8"},
+	{"i386", "386", NULL},
+	{"i686", "386", NULL},
+	{"loongarch64", "loong64", NULL},
 };
 
-static const char *implied_variant(const char *arch)
+static const char *const systems[] = {"linux", "windows", "darwin", "freebsd", "netbsd", "openbsd",
+	"dragonfly", "solaris", "illumos", "aix", "wasip1"};
+static const char *const architectures[] = {"amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "ppc64",
+	"s390x", "loong64", "mips", "mipsle", "mips64", "mips64le", "wasm"};
+
+static bool is_one_of(const char *s, const char *const *list, size_t n)
 {
-	for (size_t i = 0; i < ARRAY_LEN(machines); i++)
-		if (strcmp(arch, machines[i].arch) == 0)
-			return machines[i].variant;
-	return NULL;
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(s, list[i]) == 0)
+			return true;
+	return false;
 }
 
-static int host_platform(struct oci_platform *p, struct err *e)
+/* Go's name of an architecture; *variant (malloc'd) is set where the word says one and none is given. */
+static int translate_arch(char **arch, char **variant)
+{
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		if (strcmp(*arch, words[i].word) != 0)
+			continue;
+		free(*arch);
+		*arch = strdup(words[i].arch);
+		if (words[i].variant && !*variant) {
+			*variant = strdup(words[i].variant);
+			if (!*variant)
+				return -ENOMEM;
+		}
+		return *arch ? 0 : -ENOMEM;
+	}
+	return 0;
+}
+
+/* Fills in what is missing. */
+static int complete(struct oci_platform *p, struct err *e)
 {
 	struct utsname u;
 
-	if (uname(&u) < 0)
-		return err_sys(e, -errno, "cannot learn the host's architecture");
-	const char *arch = u.machine;
-	for (size_t i = 0; i < ARRAY_LEN(machines); i++)
-		if (strcmp(u.machine, machines[i].machine) == 0)
-			arch = machines[i].arch;
-	p->os = strdup("linux");
-	p->arch = strdup(arch);
-	return p->os && p->arch ? 0 : err_oom(e);
+	if (!p->os) {
+		p->os = strdup("linux");
+		if (!p->os)
+			return err_oom(e);
+	}
+	if (!p->arch) {
+		if (uname(&u) < 0)
+			return err_sys(e, -errno, "cannot learn the host's architecture");
+		p->arch = strdup(u.machine);
+	}
+	return p->arch && translate_arch(&p->arch, &p->variant) == 0 ? 0 : err_oom(e);
 }
 
-static bool word_valid(const char *s, size_t n)
+static char *take_word(const char *s, size_t n)
 {
-	if (n == 0 || n > 64)
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') ||
-			    (s[i] >= '0' && s[i] <= '9') || strchr("._-", s[i])))
-			return false;
-	return true;
+	char *w = n > 0 && n <= 64 ? strndup(s, n) : NULL;
+
+	for (size_t i = 0; w && i < n; i++) {
+		if (!isascii(w[i]) || (!isalnum((unsigned char)w[i]) && !strchr("._-", w[i]))) {
+			free(w);
+			return NULL;
+		}
+		w[i] = (char)tolower((unsigned char)w[i]);
+	}
+	return w;
 }
 
-static int parse_words(const char *s, struct oci_platform *p, struct err *e)
+static int parse_words(const char *s, struct oci_platform *p)
 {
 	char **fields[] = {&p->os, &p->arch, &p->variant};
-	size_t i = 0;
+	size_t n = 0;
 
 	for (const char *w = s;; w++) {
-		size_t n = strcspn(w, "/");
-		if (i == ARRAY_LEN(fields) || !word_valid(w, n))
-			return err_set(
-				e, -EINVAL, "invalid platform \"%s\": expected os/architecture[/variant]", s);
-		*fields[i] = strndup(w, n);
-		if (!*fields[i++])
-			return err_oom(e);
-		w += n;
+		size_t len = strcspn(w, "/");
+		if (n == ARRAY_LEN(fields))
+			return -EINVAL;
+		*fields[n] = take_word(w, len);
+		if (!*fields[n++])
+			return -EINVAL;
+		w += len;
 		if (!*w)
 			break;
 	}
-	if (i < 2)
-		return err_set(e, -EINVAL, "invalid platform \"%s\": expected os/architecture[/variant]", s);
-	for (size_t k = 0; k < ARRAY_LEN(machines); k++)
-		if (strcasecmp(p->arch, machines[k].machine) == 0) {
-			free(p->arch);
-			p->arch = strdup(machines[k].arch);
-			return p->arch ? 0 : err_oom(e);
-		}
-	return 0;
+	if (n > 1 || is_one_of(p->os, systems, ARRAY_LEN(systems)))
+		return 0;
+	/* One word alone may be an architecture. */
+	p->arch = TAKE_PTR(p->os);
+	int r = translate_arch(&p->arch, &p->variant);
+	if (r < 0)
+		return r;
+	return is_one_of(p->arch, architectures, ARRAY_LEN(architectures)) ? 0 : -EINVAL;
 }
 
 int oci_platform_parse(const char *s, struct oci_platform *ret, struct err *e)
 {
-	struct oci_platform p = {0};
-	int r = s ? parse_words(s, &p, e) : host_platform(&p, e);
+	CLEANUP(oci_platform_done) struct oci_platform p = {0};
 
-	if (r < 0) {
-		oci_platform_done(&p);
+	if (s && parse_words(s, &p) < 0)
+		return err_set(
+			e, -EINVAL, "invalid platform \"%.100s\": expected os/architecture[/variant]", s);
+	int r = complete(&p, e);
+	if (r < 0)
 		return r;
-	}
 	*ret = p;
+	p = (struct oci_platform){0};
 	return 0;
 }
 
@@ -99,17 +137,72 @@ void oci_platform_done(struct oci_platform *p)
 	*p = (struct oci_platform){0};
 }
 
+/* "v8.2" or "8.2" in tenths, 82; 0 for what is no number. */
+static unsigned level_of(const char *variant)
+{
+	const char *s = variant + (*variant == 'v');
+	unsigned major = 0, minor = 0;
+
+	if (s[0] < '1' || s[0] > '9')
+		return 0;
+	major = (unsigned)(s[0] - '0');
+	if (s[1] == '.' && s[2] >= '0' && s[2] <= '9' && !s[3])
+		minor = (unsigned)(s[2] - '0');
+	else if (s[1])
+		return 0;
+	return major * 10 + minor;
+}
+
+/* Where a variant is a level that contains all lower ones: the one that is meant when none is written. */
+static unsigned implied_level(const char *arch)
+{
+	if (strcmp(arch, "amd64") == 0)
+		return 10;
+	if (strcmp(arch, "arm64") == 0)
+		return 80;
+	return strcmp(arch, "arm") == 0 ? 70 : 0;
+}
+
+static unsigned rank_variant(const char *arch, const char *have, const char *want)
+{
+	unsigned implied = implied_level(arch);
+
+	if (implied) {
+		unsigned h = have ? level_of(have) : implied, w = want ? level_of(want) : implied;
+		if (h && w)
+			return h <= w ? 1000 - (w - h) : 0;
+	}
+	if (have && want)
+		return strcmp(have, want) == 0 ? 1000 : 0;
+	return !have && !want ? 1000 : 800;
+}
+
+unsigned oci_platform_rank(const struct oci_platform *have, const struct oci_platform *want)
+{
+	if (!have->os || !have->arch || strcasecmp(have->os, want->os) != 0)
+		return 0;
+	const char *arch = have->arch, *variant = have->variant;
+	for (size_t i = 0; i < ARRAY_LEN(words); i++)
+		if (strcasecmp(arch, words[i].word) == 0) {
+			arch = words[i].arch;
+			variant = variant ? variant : words[i].variant;
+			break;
+		}
+	if (strcasecmp(arch, want->arch) != 0)
+		return 0;
+	unsigned rank = rank_variant(want->arch, variant, want->variant);
+	/* No feature is defined for Linux: what asks for one is taken when there is nothing else. */
+	return rank && have->features ? rank - 500 : rank;
+}
+
 bool oci_platform_matches(const struct oci_platform *have, const struct oci_platform *want)
 {
-	if (!have->os || !have->arch || strcmp(have->os, want->os) != 0 ||
-		strcmp(have->arch, want->arch) != 0)
-		return false;
-	const char *h = have->variant ? have->variant : implied_variant(have->arch);
-	const char *w = want->variant ? want->variant : implied_variant(want->arch);
-	/* amd64/v2 and the like ask for more than every machine has; without them anything goes. */
-	if (!h || !w)
-		return !h || (!w && strcmp(have->arch, "amd64") != 0);
-	return strcmp(h, w) == 0;
+	struct oci_platform same = *have;
+
+	/* A configuration may leave out what the index says of it. */
+	if (!same.variant)
+		same.variant = want->variant;
+	return oci_platform_rank(&same, want) > 0;
 }
 
 char *oci_platform_text(const struct oci_platform *p, char *buf, size_t size)

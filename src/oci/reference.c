@@ -122,6 +122,24 @@ static bool starts_with_domain(const char *p, const char *slash)
 	       (n == 9 && memcmp(p, "localhost", 9) == 0);
 }
 
+/*
+ * Hosts have one name, however it is written: else a rule for a registry would not be found for it. One that is a host
+ * by its capitals alone keeps them, all of them.
+ */
+static void normalise_domain(char *s)
+{
+	size_t n = strlen(s);
+
+	for (size_t i = 0; i < n; i++)
+		if (s[i] >= 'A' && s[i] <= 'Z')
+			s[i] = (char)(s[i] - 'A' + 'a');
+	if (starts_with_domain(s, s + n))
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (s[i] >= 'a' && s[i] <= 'z')
+			s[i] = (char)(s[i] - 'a' + 'A');
+}
+
 static int split_name(const char *p, const char *end, struct oci_reference *r)
 {
 	const char *slash = memchr(p, '/', (size_t)(end - p));
@@ -130,6 +148,8 @@ static int split_name(const char *p, const char *end, struct oci_reference *r)
 	if (slash && starts_with_domain(p, slash)) {
 		r->domain = strndup(p, (size_t)(slash - p));
 		p = slash + 1;
+		if (r->domain)
+			normalise_domain(r->domain);
 		if (r->domain && strcmp(r->domain, LEGACY_DOMAIN) == 0) {
 			free(r->domain);
 			r->domain = strdup(DEFAULT_DOMAIN);
@@ -203,10 +223,21 @@ static int parse(const char *s, struct oci_reference *r, struct err *e)
 	return check_name(s, r, e);
 }
 
+/* What other tools, or a browser, put before a name. */
+static int hint_at_scheme(const char *s, int r, struct err *e)
+{
+	static const char *const schemes[] = {"docker://", "https://", "http://", "oci://"};
+
+	for (size_t i = 0; r == -EINVAL && i < ARRAY_LEN(schemes); i++)
+		if (strncmp(s, schemes[i], strlen(schemes[i])) == 0)
+			err_hint(e, "leave out %s", schemes[i]);
+	return r;
+}
+
 int oci_reference_parse(const char *s, struct oci_reference *ret, struct err *e)
 {
 	struct oci_reference r = {0};
-	int rc = parse(s, &r, e);
+	int rc = hint_at_scheme(s, parse(s, &r, e), e);
 
 	if (rc < 0) {
 		oci_reference_done(&r);

@@ -4,7 +4,8 @@
  *
  *     reference := [domain "/"] path [":" tag] ["@" digest]
  *
- * normalised: without a domain it is docker.io, and a single path component there is in "library/".
+ * normalised: without a domain it is docker.io, and a single path component there is in "library/". Domains are in lower
+ * case, but for one that only its capitals tell from a path ("Host/x"): that is in capitals.
  */
 #ifndef OCI_REFERENCE_H
 #define OCI_REFERENCE_H

@@ -11,9 +11,9 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "erofs.h"
-#include "reference.h"
+#include "fetch.h"
 #include "schema.sql.h"
-#include "state/event.h"
+#include "unsynced.h"
 
 /* ---- opening ---- */
 
@@ -38,6 +38,8 @@ static int open_dirs(struct oci_store *s, struct err *e)
 		r = open_dir(s->images_fd, "disks", &s->disks_fd, e);
 	if (r == 0)
 		r = open_dir(s->images_fd, "tmp", &s->tmp_fd, e);
+	if (r == 0)
+		r = open_dir(s->images_fd, "partial", &s->partial_fd, e);
 	return r;
 }
 
@@ -74,7 +76,7 @@ int oci_store_open(struct state *st, struct oci_store **ret, struct err *e)
 		return err_oom(e);
 	s->st = st;
 	s->unpacked_max = OCI_UNPACKED_MAX;
-	s->images_fd = s->tmp_fd = s->disks_fd = s->sha256_fd = s->sha512_fd = -1;
+	s->images_fd = s->tmp_fd = s->disks_fd = s->sha256_fd = s->sha512_fd = s->partial_fd = -1;
 	int r = open_dirs(s, e);
 	if (r == 0)
 		r = open_schema(s, e);
@@ -93,6 +95,7 @@ void oci_store_close(struct oci_store *s)
 	close_fd(&s->disks_fd);
 	close_fd(&s->sha256_fd);
 	close_fd(&s->sha512_fd);
+	close_fd(&s->partial_fd);
 	free(s);
 }
 
@@ -116,26 +119,80 @@ void oci_store_clean_tmp(struct oci_store *s)
 	closedir(d);
 }
 
+/* The descriptor, or -errno. */
+static int open_lock(struct oci_store *s, struct err *e)
+{
+	int fd = openat(s->images_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	return fd < 0 ? err_sys(e, -errno, "image store: cannot open its lock") : fd;
+}
+
+static int share_lock(int fd, struct err *e)
+{
+	while (flock(fd, LOCK_SH) < 0)
+		if (errno != EINTR)
+			return err_sys(e, -errno, "image store: cannot lock it");
+	return 0;
+}
+
+/* Once a day, which the lock's own time of change says, what died without a trace is looked for. */
+static void clean_old(struct oci_store *s, int lock)
+{
+	struct stat st;
+
+	if (fstat(lock, &st) < 0)
+		return;
+	int64_t age_ns = time_real_ns() - ((int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec);
+	if (age_ns >= 0 && age_ns < OCI_LEFTOVER_NS)
+		return;
+	if (oci_store_sweep_old(s, NULL) == 0)
+		(void)futimens(lock, NULL);
+}
+
 int oci_store_lock(struct oci_store *s, enum oci_lock kind, int *ret, struct err *e)
 {
-	CLEANUP_CLOSE int fd = openat(s->images_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	CLEANUP_CLOSE int fd = open_lock(s, e);
 
 	if (fd < 0)
-		return err_sys(e, -errno, "image store: cannot open its lock");
+		return fd;
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
-		if (kind == OCI_LOCK_ADD)
+		if (kind == OCI_LOCK_ADD) {
 			oci_store_clean_tmp(s);
+			oci_partial_clean(s, OCI_LEFTOVER_NS);
+			if (oci_store_gc_due(s))
+				(void)oci_store_collect(s, NULL);
+			clean_old(s, fd);
+		}
 	} else if (errno != EWOULDBLOCK && errno != EINTR) {
 		return err_sys(e, -errno, "image store: cannot lock it");
 	} else if (kind == OCI_LOCK_DELETE) {
 		return -EBUSY;
 	}
-	if (kind == OCI_LOCK_ADD)
-		while (flock(fd, LOCK_SH) < 0)
-			if (errno != EINTR)
-				return err_sys(e, -errno, "image store: cannot lock it");
+	int r = kind == OCI_LOCK_ADD ? share_lock(fd, e) : 0;
+	if (r < 0)
+		return r;
 	*ret = TAKE_FD(fd);
 	return 0;
+}
+
+int oci_store_hold(struct oci_store *s, int *ret, struct err *e)
+{
+	CLEANUP_CLOSE int fd = open_lock(s, e);
+	int r = fd < 0 ? fd : share_lock(fd, e);
+
+	if (r < 0)
+		return r;
+	*ret = TAKE_FD(fd);
+	return 0;
+}
+
+void oci_store_release(struct oci_store *s, int *fd)
+{
+	if (*fd < 0)
+		return;
+	close_fd(fd);
+	(void)oci_store_gc_if_due(s, NULL);
+	oci_unsynced_sync_all(s);
 }
 
 /* ---- files in the making ---- */
@@ -202,9 +259,52 @@ int oci_spool_finish(struct oci_spool *sp, struct err *e)
 	return 0;
 }
 
+void oci_spool_close(struct oci_spool *sp)
+{
+	close_fd(&sp->fd);
+	oci_hash_free(sp->hash);
+	sp->hash = NULL;
+}
+
+static int open_tmp(const struct oci_spool *sp, int flags, struct err *e)
+{
+	int fd = sp->tmp[0] ? openat(sp->store->tmp_fd, sp->tmp, flags | O_CLOEXEC | O_NOFOLLOW) : -1;
+
+	if (fd < 0 && !sp->tmp[0])
+		return err_set(e, -ENOENT, "image store: a file in the making is one no more");
+	return fd < 0 ? err_sys(e, -errno, "image store: cannot open a file in the making") : fd;
+}
+
+int oci_spool_open(const struct oci_spool *sp, struct err *e)
+{
+	return open_tmp(sp, O_RDONLY, e);
+}
+
+static int reopen(struct oci_spool *sp, struct err *e)
+{
+	if (sp->fd < 0)
+		sp->fd = open_tmp(sp, O_RDWR, e);
+	return MIN_OF(sp->fd, 0);
+}
+
 int oci_spool_commit(struct oci_spool *sp, int dirfd, const char *name, struct err *e)
 {
-	if (fsync(sp->fd) < 0 || fchmod(sp->fd, 0400) < 0)
+	int r = reopen(sp, e);
+
+	if (r < 0)
+		return r;
+	if (fsync(sp->fd) < 0)
+		return oci_write_error(-errno, e);
+	return oci_spool_place(sp, dirfd, name, e);
+}
+
+int oci_spool_place(struct oci_spool *sp, int dirfd, const char *name, struct err *e)
+{
+	int r = reopen(sp, e);
+
+	if (r < 0)
+		return r;
+	if (fchmod(sp->fd, 0400) < 0)
 		return oci_write_error(-errno, e);
 	if (renameat(sp->store->tmp_fd, sp->tmp, dirfd, name) < 0)
 		return oci_write_error(-errno, e);
@@ -246,65 +346,5 @@ int oci_store_sync(struct oci_store *s, struct err *e)
 
 	if (r == 0)
 		r = io_fsync_dir(s->sha512_fd);
-	if (r == 0)
-		r = io_fsync_dir(s->disks_fd);
 	return r < 0 ? err_sys(e, r, "image store: cannot sync its folders") : 0;
-}
-
-/* ---- entering an image ---- */
-
-static int enter_blob(struct oci_store *s, const char *manifest, uint64_t pos, const char *digest,
-	const char *diff, struct err *e)
-{
-	return state_exec(s->st, e,
-		"INSERT OR REPLACE INTO image_blobs(manifest, pos, digest, diff) VALUES(?, ?, ?, ?)", "suss",
-		manifest, pos, digest, diff);
-}
-
-static int enter_name(struct oci_store *s, const char *name, const struct oci_entry *en, struct err *e)
-{
-	CLEANUP(oci_reference_done) struct oci_reference ref = {0};
-	int r = oci_reference_parse(name, &ref, e);
-
-	if (r < 0)
-		return r;
-	CLEANUP_FREE char *repo = oci_reference_repo(&ref);
-	if (!repo)
-		return err_oom(e);
-	return state_exec(s->st, e,
-		"INSERT OR REPLACE INTO image_names(name, repo, digest, manifest) VALUES(?, ?, ?, ?)", "ssss",
-		name, repo, en->served, en->manifest);
-}
-
-/* As Docker reports it: a pull by the reference that was asked for, all else by the image's ID. */
-static int note_entered(struct oci_store *s, const struct oci_entry *en, const char *action, struct err *e)
-{
-	CLEANUP_FREE char *name = en->names.n ? oci_ref_familiar(en->names.v[0]) : NULL;
-
-	if (en->names.n && !name)
-		return err_oom(e);
-	const char *actor = name && strcmp(action, "pull") == 0 ? name : en->config;
-	return event_add(s->st, e, "image", action, actor, "name", name ? name : en->config, NULL);
-}
-
-int oci_store_enter(struct oci_store *s, const struct oci_entry *en, const char *action, struct err *e)
-{
-	const struct oci_platform *p = &en->c->platform;
-	uint64_t pos = 0;
-
-	int r = state_exec(s->st, e,
-		"INSERT OR REPLACE INTO image_manifests(digest, config, chain, size, created_ns, added_ns, "
-		"os, arch,"
-		" variant, exec, doomed) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-		"sssuiissss", en->manifest, en->config, en->chain, en->disk_size, en->c->created_ns,
-		time_real_ns(), p->os, p->arch, p->variant, en->c->exec_json);
-	if (r == 0)
-		r = enter_blob(s, en->manifest, pos++, en->manifest, NULL, e);
-	if (r == 0)
-		r = enter_blob(s, en->manifest, pos++, en->config, NULL, e);
-	for (size_t i = 0; r == 0 && i < en->m->n_layers; i++)
-		r = enter_blob(s, en->manifest, pos++, en->m->layers[i].digest, en->c->diff_ids[i], e);
-	for (size_t i = 0; r == 0 && i < en->names.n; i++)
-		r = enter_name(s, en->names.v[i], en, e);
-	return r < 0 ? r : note_entered(s, en, action, e);
 }

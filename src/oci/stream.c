@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "stream.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/io.h"
@@ -9,14 +11,30 @@
 #define INPUT_SIZE	(256u << 10)
 #define ZSTD_WINDOW_LOG 27 /* 128 MiB, zstd's own default bound; --ultra --long needs asking for */
 
+/* A ring of blocks between the thread that fills them and the reader. */
+struct ahead {
+	pthread_t thread;
+	pthread_mutex_t mutex; /* guards what follows, but for the blocks that are in somebody's hands */
+	pthread_cond_t moved;
+	uint8_t *blocks[OCI_STREAM_AHEAD + 1]; /* the reader holds one */
+	ssize_t len[OCI_STREAM_AHEAD + 1];
+	size_t filled, taken; /* blocks so far; the reader's is taken - 1 */
+	bool stop;
+	struct err err; /* of a block of negative length, which is the last */
+};
+
 struct oci_stream {
 	char *what;
 	struct oci_source src;
-	uint64_t max, bytes_in, bytes_out;
+	uint64_t max, bytes_out;
+	_Atomic uint64_t bytes_in; /* the thread's; progress looks at it */
+	struct ahead *ahead;
 	bool sniffed, src_eof, done;
 	bool in_member; /* inside a gzip member or zstd frame: the input may not end here */
 	enum oci_compression kind;
-	uint8_t *in, *out; /* of INPUT_SIZE and OCI_STREAM_BLOCK */
+	uint8_t *in;  /* INPUT_SIZE */
+	uint8_t *out; /* OCI_STREAM_BLOCK: its own, or the ring's block that is being filled */
+	uint8_t *own;
 	size_t in_pos, in_len;
 	struct oci_hash *hash;
 	const struct libisal *isal;
@@ -44,8 +62,8 @@ int oci_stream_new(const char *what, const struct oci_source *src, const char *h
 	s->max = max;
 	s->what = strdup(what);
 	s->in = malloc(INPUT_SIZE);
-	s->out = malloc(OCI_STREAM_BLOCK);
-	if (!s->what || !s->in || !s->out)
+	s->out = s->own = malloc(OCI_STREAM_BLOCK);
+	if (!s->what || !s->in || !s->own)
 		return err_oom(e);
 	if (hash_like) {
 		int r = oci_hash_new(hash_like, &s->hash, e);
@@ -56,17 +74,43 @@ int oci_stream_new(const char *what, const struct oci_source *src, const char *h
 	return 0;
 }
 
+static void ahead_free(struct ahead *a)
+{
+	for (size_t i = 0; i < ARRAY_LEN(a->blocks); i++)
+		free(a->blocks[i]);
+	pthread_cond_destroy(&a->moved);
+	pthread_mutex_destroy(&a->mutex);
+	free(a);
+}
+
+static void ahead_stop(struct oci_stream *s)
+{
+	struct ahead *a = s->ahead;
+
+	pthread_mutex_lock(&a->mutex);
+	a->stop = true;
+	pthread_cond_broadcast(&a->moved);
+	pthread_mutex_unlock(&a->mutex);
+	if (s->src.cancel)
+		s->src.cancel(s->src.data);
+	pthread_join(a->thread, NULL);
+	ahead_free(a);
+	s->ahead = NULL;
+}
+
 void oci_stream_free(struct oci_stream *s)
 {
 	if (!s)
 		return;
+	if (s->ahead)
+		ahead_stop(s);
 	if (s->zds)
 		s->zstd->ZSTD_freeDStream(s->zds);
 	oci_hash_free(s->hash);
 	free(s->inflate);
 	free(s->what);
 	free(s->in);
-	free(s->out);
+	free(s->own);
 	free(s);
 }
 
@@ -89,11 +133,16 @@ int oci_sniff(const char *what, const uint8_t *p, size_t n, enum oci_compression
 	else if (n >= 4 && (memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0 ||
 				   ((p[0] & 0xf0) == 0x50 && memcmp(p + 1, "\x2a\x4d\x18", 3) == 0)))
 		*ret = OCI_ZSTD;
-	for (size_t i = 0; i < ARRAY_LEN(others); i++)
-		if (n >= others[i].n && memcmp(p, others[i].magic, others[i].n) == 0)
-			return err_set(e, -EOPNOTSUPP,
-				"%s is compressed with %s: only gzip and zstd are supported", what,
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		if (n < others[i].n || memcmp(p, others[i].magic, others[i].n) != 0)
+			continue;
+		err_set(e, -EOPNOTSUPP, "%s is compressed with %s: only gzip and zstd are supported", what,
+			others[i].name);
+		if (strcmp(what, OCI_STREAM_ARCHIVE) == 0)
+			err_hint(e, "unpack it on the way: %s -dc FILE | a3s-box load, or import -",
 				others[i].name);
+		return -EOPNOTSUPP;
+	}
 	return 0;
 }
 
@@ -273,23 +322,103 @@ static ssize_t read_plain(struct oci_stream *s, struct err *e)
 	return n;
 }
 
-ssize_t oci_stream_read(struct oci_stream *s, const void **ret, struct err *e)
+/* The next block into s->out. */
+static ssize_t produce(struct oci_stream *s, struct err *e)
 {
-	ssize_t n;
-
 	if (!s->sniffed) {
 		int r = sniff(s, e);
 		if (r < 0)
 			return r;
 	}
+	if (s->kind == OCI_GZIP)
+		return read_gzip(s, e);
+	return s->kind == OCI_ZSTD ? read_zstd(s, e) : read_plain(s, e);
+}
+
+/* ---- running ahead ---- */
+
+static void *run_ahead(void *data)
+{
+	struct oci_stream *s = data;
+	struct ahead *a = s->ahead;
+	ssize_t n = 1;
+
+	while (n > 0) {
+		pthread_mutex_lock(&a->mutex);
+		/* One block stays with the reader. */
+		while (!a->stop && a->filled - a->taken == OCI_STREAM_AHEAD)
+			pthread_cond_wait(&a->moved, &a->mutex);
+		bool stop = a->stop;
+		size_t k = a->filled % ARRAY_LEN(a->blocks);
+		pthread_mutex_unlock(&a->mutex);
+		if (stop)
+			break;
+		struct err e = {0};
+		s->out = a->blocks[k];
+		n = produce(s, &e);
+		pthread_mutex_lock(&a->mutex);
+		a->len[k] = n;
+		if (n < 0)
+			a->err = e;
+		a->filled++;
+		pthread_cond_broadcast(&a->moved);
+		pthread_mutex_unlock(&a->mutex);
+	}
+	return NULL;
+}
+
+static ssize_t take_ahead(struct ahead *a, const uint8_t **ret, struct err *e)
+{
+	pthread_mutex_lock(&a->mutex);
+	while (a->filled == a->taken)
+		pthread_cond_wait(&a->moved, &a->mutex);
+	size_t k = a->taken % ARRAY_LEN(a->blocks);
+	ssize_t n = a->len[k];
+	if (n < 0 && e)
+		*e = a->err;
+	/* What comes after the last block is that block again. */
+	if (n > 0)
+		a->taken++;
+	pthread_cond_broadcast(&a->moved);
+	pthread_mutex_unlock(&a->mutex);
+	*ret = a->blocks[k];
+	return n;
+}
+
+int oci_stream_ahead(struct oci_stream *s, struct err *e)
+{
+	struct ahead *a = calloc(1, sizeof(*a));
+	int r = 0;
+
+	if (!a)
+		return err_oom(e);
+	pthread_mutex_init(&a->mutex, NULL);
+	pthread_cond_init(&a->moved, NULL);
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(a->blocks); i++) {
+		a->blocks[i] = malloc(OCI_STREAM_BLOCK);
+		if (!a->blocks[i])
+			r = err_oom(e);
+	}
+	s->ahead = a;
+	if (r == 0) {
+		r = -pthread_create(&a->thread, NULL, run_ahead, s);
+		if (r < 0)
+			err_sys(e, r, "cannot start a thread");
+	}
+	if (r < 0) {
+		ahead_free(a);
+		s->ahead = NULL;
+	}
+	return r;
+}
+
+ssize_t oci_stream_read(struct oci_stream *s, const void **ret, struct err *e)
+{
+	const uint8_t *block = s->own;
+
 	if (s->done)
 		return 0;
-	if (s->kind == OCI_GZIP)
-		n = read_gzip(s, e);
-	else if (s->kind == OCI_ZSTD)
-		n = read_zstd(s, e);
-	else
-		n = read_plain(s, e);
+	ssize_t n = s->ahead ? take_ahead(s->ahead, &block, e) : produce(s, e);
 	if (n < 0)
 		return n;
 	s->done = n == 0;
@@ -298,8 +427,8 @@ ssize_t oci_stream_read(struct oci_stream *s, const void **ret, struct err *e)
 		return err_set(e, -EFBIG, "%s is larger than the %llu MiB allowed", s->what,
 			(unsigned long long)(s->max >> 20));
 	if (s->hash)
-		oci_hash_update(s->hash, s->out, (size_t)n);
-	*ret = s->out;
+		oci_hash_update(s->hash, block, (size_t)n);
+	*ret = block;
 	return n;
 }
 

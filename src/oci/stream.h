@@ -3,6 +3,10 @@
  * A decompressing reader: plain, gzip (several members) or zstd (several frames), told apart by their first
  * bytes. It can hash what comes out (the diff ID of a layer), and it bounds it, because a small file can
  * expand a thousandfold and more.
+ *
+ * A stream may run ahead of its reader (oci_stream_ahead): a thread of its own reads the source and decompresses into a
+ * ring of blocks, and the reader, who takes them out, hashes them. So inflating, which costs the most, has a core for
+ * itself while the other one parses, hashes, and writes.
  */
 #ifndef OCI_STREAM_H
 #define OCI_STREAM_H
@@ -15,13 +19,21 @@
 #include "digest.h"
 
 #define OCI_STREAM_BLOCK (1u << 20) /* bytes handed out at most at a time */
+#define OCI_STREAM_AHEAD 6	    /* blocks that a stream runs ahead */
+
+/* What oci_stream_new and oci_sniff call a file that a person gave us. */
+#define OCI_STREAM_ARCHIVE "the archive"
 
 enum oci_compression { OCI_PLAIN, OCI_GZIP, OCI_ZSTD };
 
-/* Where compressed bytes come from. read returns bytes, 0 at the end, or -errno with *e set. */
+/*
+ * Where compressed bytes come from. read returns bytes, 0 at the end, or -errno with *e set. cancel, which may be NULL,
+ * makes a read in another thread end soon; whatever it returns then is not used.
+ */
 struct oci_source {
 	ssize_t (*read)(void *data, void *buf, size_t n, struct err *e);
 	void *data;
+	void (*cancel)(void *data);
 };
 /* A source that reads a descriptor, given as a pointer to int. */
 ssize_t oci_source_fd(void *fd, void *buf, size_t n, struct err *e);
@@ -35,6 +47,9 @@ int oci_stream_new(const char *what, const struct oci_source *src, const char *h
 	struct oci_stream **ret, struct err *e);
 void oci_stream_free(struct oci_stream *s);
 DEFINE_CLEANUP(struct oci_stream *, oci_stream_free)
+
+/* Before the first read: lets it run ahead, from now on. The source is then read from that thread only. */
+int oci_stream_ahead(struct oci_stream *s, struct err *e);
 
 /* The next block, valid until the next call. Returns its length, 0 at the end, -errno. */
 ssize_t oci_stream_read(struct oci_stream *s, const void **ret, struct err *e);

@@ -6,11 +6,20 @@
 static la_ssize_t read_block(struct archive *a, void *data, const void **ret)
 {
 	struct oci_tar *t = data;
-	ssize_t n = oci_stream_read(t->stream, ret, &t->read_err);
+	ssize_t n;
 
-	if (n < 0)
+	if (t->in_header && t->header_len >= OCI_TAR_HEADER_MAX)
+		n = err_set(&t->read_err, -E2BIG, "the description of an entry is longer than %u MiB",
+			OCI_TAR_HEADER_MAX >> 20);
+	else
+		n = oci_stream_read(t->stream, ret, &t->read_err);
+	if (n < 0) {
 		t->lib->archive_set_error(a, EIO, "read error");
-	return n < 0 ? -1 : n;
+		return -1;
+	}
+	if (t->in_header)
+		t->header_len += (size_t)n;
+	return n;
 }
 
 int oci_tar_open(struct oci_tar *t, struct oci_stream *s, struct err *e)
@@ -76,10 +85,21 @@ static int failed(struct oci_tar *t, struct err *e)
 
 int oci_tar_next(struct oci_tar *t, struct archive_entry **ret, struct err *e)
 {
-	int r = t->lib->archive_read_next_header(t->a, ret);
+	int r = ARCHIVE_OK;
 
+	/* What is left of an entry's content would be read with the next header, and be taken for a part of it. */
+	if (t->in_entry)
+		r = t->lib->archive_read_data_skip(t->a);
+	t->in_entry = false;
+	if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
+		return failed(t, e);
+	t->in_header = true;
+	t->header_len = 0;
+	r = t->lib->archive_read_next_header(t->a, ret);
+	t->in_header = false;
+	t->in_entry = r == ARCHIVE_OK || r == ARCHIVE_WARN;
 	/* A warning is about what could not be converted to the locale, and then the bytes stand. */
-	if (r == ARCHIVE_OK || r == ARCHIVE_WARN)
+	if (t->in_entry)
 		return 1;
 	return r == ARCHIVE_EOF ? 0 : failed(t, e);
 }

@@ -6,9 +6,11 @@
 
 #include <cmocka.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "base/proc.h"
 #include "image-archive.h"
+#include "oci/transfer.h"
 #include "test-home.h"
 #include "test-images.h"
 
@@ -46,7 +48,7 @@ static int load(struct home *h, struct buf *b, struct told *t, struct err *e)
 	*t = (struct told){0};
 	assert_int_equal(io_write_full(fd, buf_data(b), b->len), 0);
 	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-	int r = oci_load(h->s, fd, NULL, on_image, t, e);
+	int r = oci_load(h->s, fd, NULL, NULL, on_image, t, e);
 	close(fd);
 	buf_done(b);
 	*b = (struct buf){0};
@@ -430,6 +432,87 @@ static void test_archive_limits(void **state)
 	made_done(&m);
 }
 
+/* An archive of n images, which differ in their layer, or (config) have all but the manifest in common, this text included. */
+static void put_many(struct buf *b, unsigned n, const char *config)
+{
+	CLEANUP(buf_done) struct buf index = {0};
+	struct made_image m;
+	char text[32];
+
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(text, sizeof(text), "%u", config ? 0 : i);
+		made_init(&m, host_arch(), (const char *const[]){text}, 1);
+		char *labels = config ? str_printf(",\"container\":\"%s\"}", config) : str_printf("}");
+		char *old = m.config;
+		m.config = str_printf("%.*s%s", (int)strlen(old) - 1, old, labels);
+		free(old);
+		oci_digest_of(m.config, strlen(m.config), m.config_digest, NULL);
+		free(m.manifest);
+		m.manifest =
+			str_printf("{\"x\":%u,\"config\":{\"digest\":\"%s\",\"size\":%zu},\"layers\":"
+				   "[{\"mediaType\":\"" OCI_TYPE_LAYER "\",\"digest\":\"%s\",\"size\":%zu}]}",
+				i, m.config_digest, strlen(m.config), m.diff_ids[0], m.layers[0].len);
+		oci_digest_of(m.manifest, strlen(m.manifest), m.manifest_digest, NULL);
+		char *entry = str_printf("%s{\"digest\":\"%s\",\"size\":%zu}", i ? "," : "{\"manifests\":[",
+			m.manifest_digest, strlen(m.manifest));
+		buf_append(&index, entry, strlen(entry));
+		if (i == 0 || !config) {
+			put_blob(b, m.diff_ids[0], buf_data(&m.layers[0]), m.layers[0].len);
+			put_blob(b, m.config_digest, m.config, strlen(m.config));
+		}
+		put_blob(b, m.manifest_digest, m.manifest, strlen(m.manifest));
+		free(entry);
+		free(labels);
+		made_done(&m);
+	}
+	buf_append(&index, "]}", 2);
+	tar_file(b, "index.json", buf_data(&index), index.len);
+	tar_end(b);
+}
+
+/* What many images share is counted for each, because each has it in memory. */
+static void test_shared_config(void **state)
+{
+	size_t n = 4000000;
+	struct buf b = {0};
+	char *config = malloc(n + 1);
+
+	memset(config, 'x', n);
+	config[n] = '\0';
+	put_many(&b, 20, config);
+	assert_refused(*state, &b, "the configurations of the archive's images have more than 64 MiB");
+	free(config);
+}
+
+/* There may be more entries than descriptors. */
+static void test_many_entries(void **state)
+{
+	struct home *h = *state;
+	struct oci_image **list;
+	struct rlimit was, few;
+	struct buf b = {0};
+	struct err e = {0};
+	int fd = memfd_create("archive", MFD_CLOEXEC);
+	size_t n;
+
+	put_many(&b, 40, NULL);
+	assert_int_equal(io_write_full(fd, buf_data(&b), b.len), 0);
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	buf_done(&b);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	few = was;
+	few.rlim_cur = 64;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	int r = oci_load(h->s, fd, NULL, NULL, NULL, NULL, &e);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	close(fd);
+	if (r < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(oci_image_list(h->s, &list, &n, &e), 0);
+	assert_int_equal(n, 40);
+	oci_image_list_free(list, n);
+}
+
 /* Only the last of several documents of one name is kept, and it counts. */
 static void test_repeated_documents(void **state)
 {
@@ -477,6 +560,8 @@ int main(void)
 		STORE_TEST(test_docker_links),
 		STORE_TEST(test_sparse_entries),
 		STORE_TEST(test_archive_limits),
+		STORE_TEST(test_shared_config),
+		STORE_TEST(test_many_entries),
 		STORE_TEST(test_repeated_documents),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

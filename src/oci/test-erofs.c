@@ -44,7 +44,7 @@ static int build(struct buf *layers, size_t n, struct err *e)
 	for (size_t i = 0; i < n; i++) {
 		tar_end(&layers[i]);
 		struct memory m = {buf_data(&layers[i]), layers[i].len};
-		struct oci_source src = {read_memory, &m};
+		struct oci_source src = {.read = read_memory, .data = &m};
 		struct oci_stream *s;
 		assert_int_equal(oci_stream_new("layer", &src, NULL, 1 << 30, &s, e), 0);
 		if (r == 0)
@@ -357,6 +357,34 @@ static void test_refusals(void **state)
 	assert_refused(l, 1, "device number");
 }
 
+/* A map of holes takes room in memory; content does not, whether it is read or passed over. */
+static void test_long_descriptions(void **state)
+{
+	size_t n = 24 << 20;
+	char *data = malloc(n);
+	struct er_image im;
+	struct buf l = {0};
+
+	for (size_t i = 0; i < n; i += 4)
+		memcpy(data + i, "0\n0\n", 4);
+	memcpy(data, "9999999\n", 8);
+	tar_pax("GNU.sparse.major", "1", 1);
+	tar_pax("GNU.sparse.minor", "0", 1);
+	tar_pax("GNU.sparse.name", "sparse", 6);
+	tar_pax("GNU.sparse.realsize", "1", 1);
+	tar_file(&l, "GNUSparseFile.0/sparse", data, n);
+	assert_refused(&l, 1, "the description of an entry is longer than 4 MiB");
+	l = (struct buf){0};
+	tar_file(&l, ".wh.nothing", data, n);
+	tar_file(&l, "big", data, n);
+	tar_file(&l, "small", data, 7);
+	open_built(&im, &l, 1);
+	assert_int_equal(get(&im, "big").size, n);
+	assert_int_equal(get(&im, "small").size, 7);
+	er_close(&im);
+	free(data);
+}
+
 /* GNU's sparse format 1.0 in pax: the map stands in front of the data. */
 static void test_sparse(void **state)
 {
@@ -440,6 +468,7 @@ int main(void)
 		cmocka_unit_test(test_replacing),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_long_descriptions),
 		cmocka_unit_test(test_sparse),
 		cmocka_unit_test(test_punching),
 		cmocka_unit_test(test_deterministic),

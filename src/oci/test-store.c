@@ -5,94 +5,9 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "disk.h"
-#include "test-home.h"
-#include "test-images.h"
-
-static char *host_arch(void)
-{
-	static struct oci_platform p;
-
-	oci_platform_done(&p);
-	assert_int_equal(oci_platform_parse(NULL, &p, NULL), 0);
-	return p.arch;
-}
-
-/* Puts an image of one file with this text under a name (NULL: none) into the store; its ID to id. */
-static void put_image(struct home *h, const char *name, const char *text, char id[OCI_DIGEST_MAX])
-{
-	struct made_image m;
-	struct buf b = {0};
-	char annotations[256] = "";
-	struct err e = {0};
-	int fd = memfd_create("archive", MFD_CLOEXEC);
-
-	if (name)
-		snprintf(annotations, sizeof(annotations), "\"io.containerd.image.name\":\"%s\"", name);
-	made_init(&m, host_arch(), &text, 1);
-	put_oci(&b, &m, annotations, true, -1);
-	tar_end(&b);
-	assert_int_equal(io_write_full(fd, buf_data(&b), b.len), 0);
-	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-	if (oci_load(h->s, fd, NULL, NULL, NULL, &e) < 0)
-		fail_msg("%s", e.msg);
-	if (id)
-		strcpy(id, m.config_digest);
-	close(fd);
-	buf_done(&b);
-	made_done(&m);
-}
-
-struct removed {
-	char text[1024];
-};
-
-static void on_removed(void *data, const char *key, const char *value)
-{
-	struct removed *r = data;
-	size_t n = strlen(r->text);
-
-	snprintf(r->text + n, sizeof(r->text) - n, "%s %.19s;", key, value);
-}
-
-static size_t list_names(struct home *h, char *text, size_t size)
-{
-	struct oci_image **list;
-	size_t n, len = 0;
-
-	*text = '\0';
-	assert_int_equal(oci_image_list(h->s, &list, &n, NULL), 0);
-	for (size_t i = 0; i < n; i++)
-		len += (size_t)snprintf(
-			text + len, size - len, "%s;", list[i]->name ? list[i]->name : "<none>");
-	oci_image_list_free(list, n);
-	return n;
-}
-
-static void assert_found(struct home *h, const char *ref, const char *id)
-{
-	struct oci_image *i;
-	struct err e = {0};
-
-	if (oci_image_find(h->s, ref, &i, &e) < 0)
-		fail_msg("%s: %s", ref, e.msg);
-	assert_string_equal(i->id, id);
-	oci_image_free(i);
-}
-
-static int find_error(struct home *h, const char *ref, struct err *e)
-{
-	struct oci_image *i;
-
-	*e = (struct err){0};
-	int r = oci_image_find(h->s, ref, &i, e);
-	if (r == 0)
-		oci_image_free(i);
-	return r;
-}
+#include "test-store.h"
 
 static void test_find(void **state)
 {
@@ -271,7 +186,7 @@ static int open_memory(void *data, size_t index, struct oci_source *ret, struct 
 	struct memory *m = data;
 
 	m[index].pos = 0;
-	*ret = (struct oci_source){read_memory, &m[index]};
+	*ret = (struct oci_source){.read = read_memory, .data = &m[index]};
 	return 0;
 }
 
@@ -395,7 +310,156 @@ static void test_leftovers(void **state)
 	assert_found(h, "x:1", id);
 }
 
-#define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, home_setup, home_teardown)
+/* ---- homes, crashes ---- */
+
+/* A home from before most tables there are now. */
+static void test_old_home(void **state)
+{
+	struct home *h = *state;
+	char id[OCI_DIGEST_MAX];
+	static const char *const tables[] = {"image_use", "image_indexes", "image_index_blobs",
+		"image_layers", "image_signatures", "image_remotes", "image_disks_unsynced", "image_sweep"};
+	struct err e = {0};
+
+	put_image(h, "docker.io/library/x:1", "1", id);
+	for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+		CLEANUP_FREE char *sql = str_printf("DROP TABLE %s", tables[i]);
+		assert_int_equal(state_exec(h->st, &e, sql, ""), 0);
+	}
+	assert_int_equal(io_remove_tree_at(h->s->images_fd, "partial"), 0);
+	home_close(h);
+	assert_int_equal(home_open(h), 0);
+	struct oci_image *i = find(h, "x:1");
+	assert_true(i->used_ns > 0);
+	int64_t came_ns = i->used_ns;
+	assert_int_equal(oci_ref_add(h->st, "box1", i->manifest, &e), 0);
+	oci_image_free(i);
+	i = find(h, "x:1");
+	assert_true(i->used_ns > came_ns);
+	oci_image_free(i);
+	assert_int_equal(oci_ref_drop(h->st, "box1", &e), 0);
+	assert_int_equal(oci_image_remove(h->s, "x:1", false, NULL, NULL, &e), 0);
+	assert_int_equal(home_files(h), 0);
+}
+
+/* A removal that died after its rows were gone is finished by the next command that has to do with images. */
+static void test_unfinished_removal(void **state)
+{
+	struct home *h = *state;
+	struct err e = {0};
+	int lock;
+
+	for (int round = 0; round < 3; round++) {
+		put_image(h, "docker.io/library/x:1", "1", NULL);
+		size_t files = home_files(h);
+		assert_int_equal(oci_store_lock(h->s, OCI_LOCK_ADD, &lock, &e), 0);
+		assert_int_equal(oci_image_remove(h->s, "x:1", false, NULL, NULL, &e), 0);
+		assert_int_equal(home_files(h), files); /* it could not collect */
+		close(lock);
+		if (round == 0) {
+			assert_int_equal(oci_image_remove(h->s, "x:1", false, NULL, NULL, &e), -ENOENT);
+		} else if (round == 1) {
+			assert_int_equal(oci_store_gc_if_due(h->s, &e), 0);
+		} else {
+			assert_int_equal(oci_store_lock(h->s, OCI_LOCK_ADD, &lock, &e), 0);
+			close(lock);
+		}
+		assert_int_equal(home_files(h), 0);
+		assert_int_equal(number(h, "SELECT count(*) FROM image_sweep"), 0);
+	}
+}
+
+/* The same image packed anew takes the place of the old one, unless a box needs that. */
+static void test_packed_anew(void **state)
+{
+	struct home *h = *state;
+	const char *text = "1";
+	struct made_image m;
+	struct err e = {0};
+
+	made_init(&m, host_arch(), &text, 1);
+	assert_int_equal(try_load(h, &m, "docker.io/library/x:1", &e), 0);
+	char *manifest =
+		str_printf("%.*s, \"annotations\":{\"a\":\"b\"}}", (int)strlen(m.manifest) - 1, m.manifest);
+	free(m.manifest);
+	m.manifest = manifest;
+	oci_digest_of(m.manifest, strlen(m.manifest), m.manifest_digest, NULL);
+	struct oci_image *i = find(h, "x:1");
+	assert_int_equal(oci_ref_add(h->st, "box1", i->manifest, &e), 0);
+	assert_int_equal(try_load(h, &m, "docker.io/library/x:1", &e), 0);
+	assert_int_equal(oci_store_gc(h->s, &e), 0);
+	assert_int_equal(number(h, "SELECT count(*) FROM image_manifests"), 2);
+	assert_int_equal(oci_ref_drop(h->st, "box1", &e), 0);
+	assert_int_equal(oci_store_gc(h->s, &e), 0);
+	assert_int_equal(number(h, "SELECT count(*) FROM image_manifests"), 1);
+	assert_false(has_blob(h, i->manifest));
+	assert_found(h, "x:1", m.config_digest);
+	oci_image_free(i);
+	made_done(&m);
+}
+
+/* What dies without a trace goes after a day, and a download that was cut off with it. */
+static void test_old_leftovers(void **state)
+{
+	struct home *h = *state;
+	const struct timespec old[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+	char left[OCI_DIGEST_MAX], fresh[OCI_DIGEST_MAX];
+	int lock;
+
+	put_text_blob(h, "left by a kill", left);
+	put_text_blob(h, "just now", fresh);
+	assert_int_equal(utimensat(h->s->sha256_fd, hex(left), old, 0), 0);
+	close(openat(h->s->partial_fd, "sha256-00", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	assert_int_equal(utimensat(h->s->partial_fd, "sha256-00", old, 0), 0);
+	assert_int_equal(oci_store_lock(h->s, OCI_LOCK_ADD, &lock, NULL), 0);
+	oci_store_release(h->s, &lock);
+	assert_int_equal(faccessat(h->s->partial_fd, "sha256-00", F_OK, 0), -1);
+	assert_true(has_blob(h, left)); /* looked for once a day */
+	assert_int_equal(utimensat(h->s->images_fd, "lock", old, 0), 0);
+	assert_int_equal(oci_store_lock(h->s, OCI_LOCK_ADD, &lock, NULL), 0);
+	oci_store_release(h->s, &lock);
+	assert_false(has_blob(h, left));
+	assert_true(has_blob(h, fresh));
+}
+
+/* A removal that finds others at work leaves the files to whoever is last. */
+static void test_handed_over(void **state)
+{
+	struct home *h = *state;
+	struct err e = {0};
+	int adding, holding;
+
+	put_image(h, "docker.io/library/x:1", "1", NULL);
+	assert_int_equal(oci_store_lock(h->s, OCI_LOCK_ADD, &adding, &e), 0);
+	assert_int_equal(oci_store_hold(h->s, &holding, &e), 0);
+	assert_int_equal(oci_image_remove(h->s, "x:1", false, NULL, NULL, &e), 0);
+	assert_true(home_files(h) > 0);
+	oci_store_release(h->s, &adding);
+	assert_true(home_files(h) > 0);
+	oci_store_release(h->s, &holding);
+	assert_int_equal(holding, -1);
+	assert_int_equal(home_files(h), 0);
+}
+
+/* No disk is made of an image that was removed, and none left to be taken for that of its next life. */
+static void test_removed_before_disk(void **state)
+{
+	struct home *h = *state;
+	struct err e = {0};
+	char *path;
+
+	put_image(h, "docker.io/library/a:1", "hello", NULL);
+	struct oci_image *i = find(h, "a:1");
+	assert_int_equal(state_exec(h->st, NULL, "DELETE FROM image_disks", ""), 0);
+	assert_int_equal(oci_image_remove(h->s, "a:1", false, NULL, NULL, &e), 0);
+	assert_int_equal(oci_image_disk(h->s, i, NULL, &path, &e), -ENOENT);
+	assert_non_null(strstr(e.msg, "removed meanwhile"));
+	assert_int_equal(number(h, "SELECT count(*) FROM image_disks"), 0);
+	assert_int_equal(home_files(h), 0);
+	put_image(h, "docker.io/library/a:1", "hello", NULL);
+	assert_int_equal(oci_disk_verify(h->s, i->manifest, i->chain_id, &e), 1);
+	oci_image_free(i);
+}
 
 int main(void)
 {
@@ -409,6 +473,12 @@ int main(void)
 		STORE_TEST(test_layer_budget),
 		STORE_TEST(test_damaged_blob),
 		STORE_TEST(test_leftovers),
+		STORE_TEST(test_old_home),
+		STORE_TEST(test_unfinished_removal),
+		STORE_TEST(test_packed_anew),
+		STORE_TEST(test_old_leftovers),
+		STORE_TEST(test_handed_over),
+		STORE_TEST(test_removed_before_disk),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

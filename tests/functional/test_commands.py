@@ -27,6 +27,7 @@ def refused(args, what, status=1, deviation=None):
 
 ONE_LINE = "Docker adds its usage, or \"See 'docker X --help'\": here the line itself says what is allowed"
 STATUS_125 = "Docker says 1: here 125 is all that went wrong before the workload started (exec, shell, run, create)"
+ASKS_ON_STDERR = "Docker warns and asks on standard output: here a warning never goes there"
 TABLE = "headings name what is listed here"
 
 # No box runs in this group: it is quick.
@@ -37,11 +38,13 @@ AT_REST = (
     *(refused(c, "needed", 125 if c in ("run", "create", "exec", "shell", "exec made") else 1, ONE_LINE)
       for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "rename made",
                 "rename made a b", "port-forward", "port-forward made", "wait", "exec", "exec made", "shell", "attach",
-                "attach made over", "logs", "logs made over", "inspect")),
+                "attach made over", "logs", "logs made over", "inspect", "history", "history a b", "image-inspect", "import",
+                "import a b c", "pull", "pull a b", "push", "push a b c", "rmi", "save", "tag", "tag box", "tag box a b")),
     *(refused(c + " --nosuch made x", "--nosuch", 125 if c in ("run", "create", "exec", "shell") else 1, ONE_LINE)
       for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "wait", "exec",
                 "shell", "attach", "logs", "ps", "inspect", "prune", "events", "port", "port-forward", "stats", "top",
-                "container-update")),
+                "container-update", "history", "image-check", "image-inspect", "image-prune", "images", "import", "load", "login",
+                "logout", "pull", "push", "rmi", "save", "tag")),
     refused("nosuch", "unknown command", 125, "Docker says 1; " + STATUS_125)._replace(
         err=r"a3s-box: unknown command: nosuch[^\n]*\n"),
     refused("stop -t soon made", "--time soon: expected seconds"),
@@ -58,7 +61,7 @@ AT_REST = (
     refused("exec --timeout never made true", "--timeout never: expected a duration", 125,
             "Docker's exec has no --timeout"),
     refused("exec -it made true", "-t needs a terminal", 125, STATUS_125),
-    refused("prune --filter nosuch=1", "--filter nosuch=1: expected until="),
+    refused("prune --filter nosuch=1", r"--filter nosuch=1: no such filter \(there are label, label!, until,"),
     refused("prune --filter until=soon", "--filter until=soon: expected a duration"),
     refused("prune made", "no arguments"),
     refused("logs --tail many made", "--tail many: expected a number"),
@@ -99,6 +102,36 @@ AT_REST = (
     case("rename maid made"),
     refused("rename made made", "made"),
 
+    # -- images: `box` is the one there is
+    refused("images a b", "one repository"),
+    refused("images --filter nosuch=1", "--filter nosuch=1: no such filter"),
+    refused("image-prune -f --filter nosuch=1", r"--filter nosuch=1: no such filter \(there are dangling, label, label!, until,"),
+    refused("image-prune x", "no arguments"),
+    refused("image-check x", "no arguments"),
+    refused("load x", "no arguments"),
+    refused("save --format zip box", "--format zip: expected docker-archive or oci-archive"),
+    refused("import http://127.0.0.1/x", "only a file or standard input", deviation="Docker downloads it, unchecked"),
+    refused("pull -a box:latest", "--all-tags takes a repository"),
+    refused("pull --verify-identity x box", "--verify-identity needs --verify-issuer"),
+    refused("login a b", "one registry"),
+    refused("login --password-stdin", "--password-stdin needs --username"),
+    *(refused(c, "no such image: nosuch")
+      for c in ("history nosuch", "push nosuch", "rmi nosuch", "save nosuch", "tag nosuch x")),
+    case("image-inspect nosuch", 1, r"\[\]\n", r"a3s-box: image-inspect: no such image: nosuch\n"),
+    case("rmi -f nosuch", 0, "", r"a3s-box: rmi: no such image: nosuch\n"),
+    refused("rmi box", r"box [0-9a-f]{12} uses it \([^)]*\)"),
+    case("images", 0, r"REPOSITORY +TAG +IMAGE ID +CREATED +SIZE\n(.*\n)*box +latest +[0-9a-f]{12} +N/A +[0-9.]+[kM]B\n(.*\n)*"),
+    case("images -q box", 0, r"[0-9a-f]{12}\n"),
+    case("images -q nosuch"),
+    case("tag box second:1"),
+    case(["image-inspect", "-f", "{{json .RepoTags}}", "second:1"], 0, r"\[.*\"box:latest\".*\"second:1\".*\]\n"),
+    case("rmi second:1", 0, r"Untagged: second:1\n"),
+    case("history -q box", 0, r"[0-9a-f]{12}\n(<missing>\n)*"),
+    case("image-prune", 0, r"Total reclaimed space: 0B\n", r"WARNING! This will remove all images without a name\.\n.*\[y/N\] ",
+         ASKS_ON_STDERR + "; Docker calls them dangling", b"n\n"),
+    case("image-prune -f --filter label=nosuch", 0, "Total reclaimed space: 0B\n"),
+    case("logout registry.example", 0, "Not logged in to registry.example\n"),
+
     # -- listings
     case("ps", 0, r"BOX ID +IMAGE +COMMAND +CREATED +STATUS +PORTS +NAMES *\n", "", TABLE),
     case("ps -aq --no-trunc", 0, r"(%s){2}" % ID),
@@ -113,9 +146,9 @@ AT_REST = (
     case("create --name spare -l keep box", 0, ID),
     case("create --name spare2 -l x=1 box", 0, ID),
     case("rm -v spare2 spare2", 0, "spare2\nspare2\n", "", "Docker fails for the second: it is gone, as was asked for"),
-    case("prune", 0, r"WARNING! This will remove all stopped boxes\.\n.*\[y/N\] Total reclaimed space: 0B\n", input=b"n\n"),
-    case("prune", 1, r"WARNING! [^\n]*\n.*\[y/N\] \n", r"a3s-box: prune: nobody confirmed it \([^\n]*-f[^\n]*\)\n",
-         "Docker takes the end of input as no, and is silent"),
+    case("prune", 0, r"Total reclaimed space: 0B\n", r"WARNING! This will remove all stopped boxes\.\n.*\[y/N\] ", ASKS_ON_STDERR, input=b"n\n"),
+    case("prune", 1, "", r"WARNING! [^\n]*\n.*\[y/N\] \na3s-box: prune: nobody confirmed it \([^\n]*-f[^\n]*\)\n",
+         ASKS_ON_STDERR + "; Docker takes the end of input as no, and is silent"),
     case("prune -f --filter until=1h", 0, "Total reclaimed space: 0B\n"),
     case("prune -f --filter label=nosuch", 0, "Total reclaimed space: 0B\n"),
     case("prune -f --filter label=keep --filter label!=x", 0,
@@ -136,7 +169,7 @@ NETWORK = (
     refused("network prune made", "no arguments"),
     refused("network ls --filter nosuch=1", "--filter nosuch=1: no such filter"),
     refused("network ls --filter dangling=perhaps", "expected true or false"),
-    refused("network prune -f --filter nosuch=1", "--filter nosuch=1: expected until="),
+    refused("network prune -f --filter nosuch=1", r"--filter nosuch=1: no such filter \(there are label, label!, until,"),
     refused("network create -d macvlan n", "--driver macvlan: there is only bridge"),
     refused("network create -d tsi n", "--driver tsi"),
     refused("network create -d none n", r"--driver none.*\(run boxes with --network none"),
@@ -184,7 +217,7 @@ NETWORK = (
     case("network remove -f nosuch"),
     case("network prune -f"),
     case("network disconnect n2 made"),
-    case("network prune", 0, r"WARNING! [^\n]*\n.*\[y/N\] ", input=b"n\n"),
+    case("network prune", 0, "", r"WARNING! [^\n]*\n.*\[y/N\] ", ASKS_ON_STDERR, input=b"n\n"),
     case("network prune -f", 0, "Deleted Networks:\nn2\n\n"),
 )
 

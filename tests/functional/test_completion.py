@@ -42,6 +42,20 @@ class Completion(BoxTest):
         self.assertIn("first", self.words("inspect", "f"))
         self.home.ok("rm", "first", "second")
 
+    def test_image_commands(self):
+        for command in ("history", "image-inspect", "images", "pull", "push", "rmi", "save", "tag"):
+            self.assertIn("box:latest", self.words(command, "b"))
+        self.assertEqual(self.words("import", ""), [":files"])
+        self.assertIn("box:latest", self.words("import", "root.tar", ""))
+        self.assertEqual(self.words("load", "-i", ""), [":files"])
+        self.assertEqual(self.words("pull", "--cert-dir", ""), [":files"])
+        self.assertEqual(self.words("save", "--format", "o"), ["oci-archive"])
+        self.assertEqual(self.words("images", "--format", "j"), ["json"])
+        self.assertEqual(self.words("push", "--platform", "linux/am"), ["linux/amd64"])
+        self.assertEqual(self.words("login", ""), ["docker.io"])
+        self.assertEqual(self.words("login", "docker.io", ""), [])
+        self.assertEqual(self.words("image-"), ["image-check", "image-inspect", "image-prune"])
+
     def test_networks(self):
         self.assertIn("connect", self.words("network", ""))
         self.assertEqual(self.words("network", "update", "--iso"), ["--isolation"])

@@ -118,9 +118,10 @@ class Networks(BoxTest):
         self.home.ok("create", "--name", "web", "--network", "used", "box")
         self.assert_out(self.home.run("network", "prune", "-f", "--filter", "until=1h"), "")
         self.assert_out(self.home.run("network", "prune", "-f", "--filter", "label!=kept"), "Deleted Networks:\nold\n\n")
-        self.assert_out(self.home.run("network", "prune", input=b"y\n"),
-                        "WARNING! This will remove all networks that no box is on.\n"
-                        "Are you sure you want to continue? [y/N] Deleted Networks:\nkept\n\n")
+        result = self.home.ok("network", "prune", input=b"y\n")
+        self.assertEqual(result.err, b"WARNING! This will remove all networks that no box is on.\n"
+                                     b"Are you sure you want to continue? [y/N] ")
+        self.assertEqual(result.text, "Deleted Networks:\nkept\n\n")
         self.assertEqual(self.names("type=custom"), ["used"])
         self.home.ok("rm", "web")
 
