@@ -55,7 +55,7 @@ int err_wrap(struct err *e, const char *fmt, ...)
 int err_hint(struct err *e, const char *fmt, ...)
 {
 	if (!e)
-		return 0;
+		return -EINVAL; /* whoever returns this means a failure, though its code is lost here */
 	va_list ap;
 	va_start(ap, fmt);
 	vsnprintf(e->hint, sizeof(e->hint), fmt, ap);

@@ -49,7 +49,7 @@ static void an_absent_error_object_is_ignored(void **state)
 	assert_int_equal(err_set(NULL, -EIO, "x"), -EIO);
 	assert_int_equal(err_sys(NULL, -EIO, "x"), -EIO);
 	assert_int_equal(err_wrap(NULL, "x"), 0);
-	assert_int_equal(err_hint(NULL, "x"), 0);
+	assert_int_equal(err_hint(NULL, "x"), -EINVAL);
 	assert_int_equal(err_oom(NULL), -ENOMEM);
 }
 

@@ -57,13 +57,8 @@ static bool find_built(const struct load *l, struct oci_archive_image *im)
 static int build_disk(struct load *l, struct oci_archive_image *im, struct err *e)
 {
 	struct layer_source ls = {.l = l, .im = im, .fd = -1};
-
-	if (find_built(l, im))
-		return 0;
-	int r = oci_disk_find(l->s, im->entry.chain, &im->entry.disk_size, e);
-	if (r != -ENOENT)
-		return r;
 	CLEANUP_FREE struct oci_layer *layers = calloc(im->m.n_layers, sizeof(*layers));
+
 	if (!layers)
 		return err_oom(e);
 	for (size_t i = 0; i < im->m.n_layers; i++)
@@ -73,12 +68,17 @@ static int build_disk(struct load *l, struct oci_archive_image *im, struct err *
 			.size = im->m.layers[i].size,
 			.open = open_layer,
 			.data = &ls};
-	r = oci_disk_build(
-		l->s, im->entry.chain, layers, im->m.n_layers, l->progress, &im->entry.disk_size, e);
+	int r = find_built(l, im) ? 0 : oci_disk_find(l->s, im->entry.chain, &im->entry.disk_size, e);
+	if (r == 0) {
+		r = oci_disk_check_layers(l->s, layers, im->m.n_layers, l->progress, e);
+	} else if (r == -ENOENT) {
+		r = oci_disk_build(
+			l->s, im->entry.chain, layers, im->m.n_layers, l->progress, &im->entry.disk_size, e);
+		for (size_t i = 0; i < im->m.n_layers; i++)
+			im->sizes[i] = layers[i].brought;
+		im->entry.layer_sizes = im->sizes;
+	}
 	close_fd(&ls.fd);
-	for (size_t i = 0; i < im->m.n_layers; i++)
-		im->sizes[i] = layers[i].brought;
-	im->entry.layer_sizes = im->sizes;
 	return r;
 }
 

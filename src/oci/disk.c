@@ -151,6 +151,19 @@ static int is_known(struct oci_store *s, const struct oci_layer *l, struct err *
 	return r < 0 ? r : state_step(s->st, st, e);
 }
 
+/* A layer whose content is here already: that its blob holds it is known, or found out. */
+static int check_unless_known(struct build *b, struct oci_layer *l, size_t index, struct err *e)
+{
+	int r = l->verified && strcmp(l->verified, l->diff_id) == 0 ? 1 : is_known(b->store, l, e);
+
+	if (r != 0) {
+		b->done += l->size;
+		return MIN_OF(r, 0);
+	}
+	r = read_layer(b, l, index, true, e);
+	return r == 0 && l->close ? l->close(l->data, index, e) : r;
+}
+
 /* A layer that the base has. */
 static int skip(
 	struct build *b, struct oci_layer *l, size_t index, const struct oci_layer_end *end, struct err *e)
@@ -158,16 +171,9 @@ static int skip(
 	if (end->unpacked > b->unpacked_max - b->unpacked)
 		return too_large(b, e);
 	l->brought = end->brought;
-	int r = l->verified && strcmp(l->verified, l->diff_id) == 0 ? 1 : is_known(b->store, l, e);
-	if (r == 0) {
-		r = read_layer(b, l, index, true, e);
-		if (r == 0 && l->close)
-			r = l->close(l->data, index, e);
-	} else {
-		b->done += l->size;
-	}
+	int r = check_unless_known(b, l, index, e);
 	b->unpacked += end->unpacked;
-	return MIN_OF(r, 0);
+	return r;
 }
 
 /* ---- all of them ---- */
@@ -284,6 +290,23 @@ int oci_disk_build(struct oci_store *s, const char *chain, struct oci_layer *lay
 	const struct oci_progress *p, uint64_t *ret_size, struct err *e)
 {
 	return build_disk(s, chain, layers, n, false, p, ret_size, e);
+}
+
+int oci_disk_check_layers(
+	struct oci_store *s, struct oci_layer *layers, size_t n, const struct oci_progress *p, struct err *e)
+{
+	struct build b = {.store = s, .progress = p, .unpacked_max = s->unpacked_max};
+
+	for (size_t i = 0; i < n; i++)
+		b.total += layers[i].size;
+	for (size_t i = 0; i < n; i++) {
+		int r = check_unless_known(&b, &layers[i], i, e);
+		if (r < 0) {
+			err_wrap(e, "layer %zu of %zu (%.19s)", i + 1, n, layers[i].blob);
+			return r;
+		}
+	}
+	return 0;
 }
 
 /* ---- rebuilding from the store ---- */

@@ -47,6 +47,12 @@ int oci_disk_find(struct oci_store *s, const char *chain, uint64_t *ret_size, st
  */
 int oci_disk_build(struct oci_store *s, const char *chain, struct oci_layer *layers, size_t n,
 	const struct oci_progress *p, uint64_t *ret_size, struct err *e);
+/*
+ * Where the disk is there: reads each layer of which it is not known that its blob holds it, so that no other content
+ * enters the store under the name of this. Whoever finds a disk calls this before entering an image of it.
+ */
+int oci_disk_check_layers(
+	struct oci_store *s, struct oci_layer *layers, size_t n, const struct oci_progress *p, struct err *e);
 int oci_disk_enter(struct oci_store *s, const char *chain, uint64_t size, struct err *e);
 /*
  * Builds it of what the store holds of a manifest, of nothing else, puts it in the place of one that may be there, and

@@ -155,10 +155,8 @@ static int find_blob(struct oci_fetch *f, struct job *j, struct err *e)
 		return fd == -ENOENT ? 0 : fd;
 	if (fstat(fd, &st) < 0)
 		return err_sys(e, -errno, "cannot look at %s", j->desc->digest);
-	if ((uint64_t)st.st_size != j->desc->size)
-		return err_set(e, -EBADMSG, "%.19s has %llu bytes, and not the %llu announced",
-			j->desc->digest, (unsigned long long)st.st_size, (unsigned long long)j->desc->size);
-	return 1;
+	/* Of another length it is damaged, or not what is announced: as good as none, and the digest decides. */
+	return (uint64_t)st.st_size == j->desc->size;
 }
 
 /* Until the partial file is ours (1), or the blob has come by another way (0). */
@@ -312,11 +310,12 @@ static int place(struct attempt *a, struct err *e)
 	struct oci_store *s = a->w->f->s;
 	const char *digest = a->job->desc->digest;
 
-	if (fsync(a->job->fd) < 0 || fchmod(a->job->fd, 0400) < 0)
+	if (fsync(a->job->fd) < 0)
 		return oci_write_error(-errno, e);
 	if (renameat(s->partial_fd, a->name, oci_store_blob_dir(s, digest), oci_digest_hex(digest)) < 0)
 		return oci_write_error(-errno, e);
-	return 0;
+	/* Not before: a partial file stays writable, whenever its writer is killed. */
+	return fchmod(a->job->fd, 0400) < 0 ? oci_write_error(-errno, e) : 0;
 }
 
 /* With the partial file locked. */
@@ -359,11 +358,8 @@ static int run_job(struct worker *w, struct job *j, struct err *e)
 	if (r < 0)
 		return r;
 	r = fill(&a, e);
-	/* The reader may have a descriptor of it too; the lock has done its work. */
+	/* The reader may have a descriptor of it too; the lock has done its work. work() closes ours. */
 	(void)flock(j->fd, LOCK_UN);
-	pthread_mutex_lock(&w->f->mutex);
-	close_fd(&j->fd);
-	pthread_mutex_unlock(&w->f->mutex);
 	oci_hash_free(a.hash);
 	if (r == 0)
 		oci_tell(w->f->progress, j->desc->digest, "Download complete", j->desc->size, j->desc->size);
@@ -395,6 +391,8 @@ static void *work(void *data)
 		struct err e = {0};
 		int r = run_job(w, j, &e);
 		pthread_mutex_lock(&f->mutex);
+		/* At once, so that no reader finds neither file nor verdict. */
+		close_fd(&j->fd);
 		j->err = e;
 		j->state = r < 0 ? JOB_FAILED : JOB_DONE;
 		if (r < 0 && !f->stop) {
@@ -484,6 +482,18 @@ static int find_duplicates(struct oci_fetch *f, const struct oci_desc *const *de
 	return 0;
 }
 
+/* Bytes of it that an earlier download left, and that need no room any more. */
+static uint64_t partial_size(struct oci_store *s, const struct oci_desc *d)
+{
+	char name[NAME_SIZE];
+	struct stat st;
+
+	partial_name(d->digest, name);
+	if (fstatat(s->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+		return 0;
+	return MIN_OF((uint64_t)st.st_size, d->size);
+}
+
 static int add_job(struct oci_fetch *f, const struct oci_desc *d, size_t *ret_queued, struct err *e)
 {
 	struct job *j = &f->jobs[f->n_jobs++];
@@ -498,7 +508,7 @@ static int add_job(struct oci_fetch *f, const struct oci_desc *d, size_t *ret_qu
 		return 0;
 	}
 	++*ret_queued;
-	if (__builtin_add_overflow(f->missing, d->size, &f->missing))
+	if (__builtin_add_overflow(f->missing, d->size - partial_size(f->s, d), &f->missing))
 		return err_set(e, -EFBIG, "the image is too large");
 	oci_tell(f->progress, d->digest, "Pulling fs layer", 0, d->size);
 	return 0;
@@ -695,6 +705,14 @@ void oci_partial_keep(struct oci_store *s, const char *digest)
 	/* A download writes to it, if only to find that nothing is missing. */
 	if (fchmodat(dir, oci_digest_hex(digest), 0600, 0) == 0)
 		(void)renameat(dir, oci_digest_hex(digest), s->partial_fd, name);
+}
+
+void oci_partial_drop(struct oci_store *s, const char *digest)
+{
+	char name[NAME_SIZE];
+
+	partial_name(digest, name);
+	(void)unlinkat(s->partial_fd, name, 0);
 }
 
 static void clean_one(struct oci_store *s, const char *name, int64_t before_ns)

@@ -54,6 +54,8 @@ bool oci_fetch_repeated(struct oci_fetch *f, size_t i);
  * cost a download, no more.
  */
 void oci_partial_keep(struct oci_store *s, const char *digest);
+/* Deletes a partial file. Needs OCI_LOCK_DELETE. */
+void oci_partial_drop(struct oci_store *s, const char *digest);
 /* Deletes partial files that nobody works on and that are older (0: all). Needs OCI_LOCK_DELETE. */
 void oci_partial_clean(struct oci_store *s, int64_t older_than_ns);
 

@@ -52,6 +52,7 @@ struct pull {
 	struct oci_fetch *fetch;
 	struct oci_layer *layers;
 	uint64_t *layer_sizes;
+	bool built; /* the disk was */
 	struct oci_signatures signatures;
 	struct oci_entry entry;
 	bool newer;
@@ -423,8 +424,13 @@ static int close_layer(void *data, size_t index, struct err *e)
 	return oci_fetch_wait(p->fetch, index, e);
 }
 
+/* The disk, or, where it is there, only that the layers are what it was made of. */
 static int build_once(struct pull *p, struct err *e)
 {
+	int r = oci_disk_find(p->s, p->entry.chain, &p->entry.disk_size, e);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
 	for (size_t i = 0; i < p->m.n_layers; i++)
 		p->layers[i] = (struct oci_layer){.blob = p->m.layers[i].digest,
 			.diff_id = p->c.diff_ids[i],
@@ -432,15 +438,18 @@ static int build_once(struct pull *p, struct err *e)
 			.open = open_layer,
 			.close = close_layer,
 			.data = p};
-	return oci_disk_build(
+	if (r == 0)
+		return oci_disk_check_layers(p->s, p->layers, p->m.n_layers, p->progress, e);
+	r = oci_disk_build(
 		p->s, p->entry.chain, p->layers, p->m.n_layers, p->progress, &p->entry.disk_size, e);
+	p->built = r == 0;
+	return r;
 }
 
-/* Whether bytes of a layer can be the reason, be it that they are wrong. */
+/* Whether a layer can be the reason: that its bytes are wrong, or that they did not come. */
 static bool may_be_content(int r)
 {
-	return r == -EBADMSG || r == -EFBIG || r == -E2BIG || r == -EINVAL || r == -ELOOP || r == -ENOTDIR ||
-	       r == -ENAMETOOLONG || r == -EOPNOTSUPP;
+	return r < 0 && r != -ENOMEM && r != -ENOSPC && r != -EDQUOT && r != -EIO;
 }
 
 /*
@@ -484,9 +493,9 @@ static int build_disk(struct pull *p, struct err *e)
 		err_set(e, 0, "%s", "");
 		r = build_once(p, e);
 	}
-	for (size_t i = 0; r == 0 && i < p->m.n_layers; i++)
+	for (size_t i = 0; p->built && i < p->m.n_layers; i++)
 		p->layer_sizes[i] = p->layers[i].brought;
-	if (r == 0)
+	if (p->built)
 		p->entry.layer_sizes = p->layer_sizes;
 	return r;
 }
@@ -499,9 +508,7 @@ static int get_blobs(struct pull *p, struct err *e)
 		r = oci_fetch_new(p->s, p->reg, p->wanted, p->n_wanted, p->progress, &p->fetch, e);
 	if (r < 0)
 		return r;
-	r = oci_disk_find(p->s, p->entry.chain, &p->entry.disk_size, e);
-	if (r == -ENOENT)
-		r = build_disk(p, e);
+	r = build_disk(p, e);
 	for (size_t i = 0; r == 0 && i < p->n_wanted; i++)
 		r = oci_fetch_wait(p->fetch, i, e);
 	return r;
@@ -570,8 +577,9 @@ static bool worth_keeping(int r)
 }
 
 /* After a failure: nothing of it stays but what the next try can use. Skipped while others work. */
-static void give_up(struct pull *p, bool keep)
+static void give_up(struct pull *p, int why)
 {
+	bool keep = worth_keeping(why), full = why == -ENOSPC || why == -EDQUOT;
 	CLEANUP_CLOSE int lock = -1;
 	struct err ignored = {0};
 
@@ -579,6 +587,9 @@ static void give_up(struct pull *p, bool keep)
 		return;
 	for (size_t i = 0; keep && i < p->n_wanted; i++)
 		oci_partial_keep(p->s, p->wanted[i]->digest);
+	/* What filled the disk goes: everybody needs the room more. */
+	for (size_t i = 0; full && i < p->n_wanted; i++)
+		oci_partial_drop(p->s, p->wanted[i]->digest);
 	close_fd(&lock);
 	(void)oci_store_gc(p->s, &ignored);
 }
@@ -613,7 +624,7 @@ int oci_pull(struct oci_store *s, const char *ref_text, const struct oci_pull_op
 	oci_fetch_free(TAKE_PTR(p.fetch));
 	oci_store_release(s, &lock);
 	if (r < 0)
-		give_up(&p, worth_keeping(r));
+		give_up(&p, r);
 	else if (added > 0 || p.newer)
 		oci_put_trim(s);
 	pull_done(&p);

@@ -27,7 +27,7 @@ int err_set(struct err *e, int code, const char *fmt, ...) PRINTF(3, 4);
 int err_sys(struct err *e, int code, const char *fmt, ...) PRINTF(3, 4);
 /* Prefixes "context: " to an error that is set. Returns its code. */
 int err_wrap(struct err *e, const char *fmt, ...) PRINTF(2, 3);
-/* Sets the hint of an error that is set. Returns its code. */
+/* Sets the hint of an error that is set. Returns its code, and -EINVAL without one to set: never success. */
 int err_hint(struct err *e, const char *fmt, ...) PRINTF(2, 3);
 /* Out of memory, in one word. Returns -ENOMEM. */
 int err_oom(struct err *e);
