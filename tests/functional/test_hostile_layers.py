@@ -5,12 +5,14 @@ import gzip
 import hashlib
 import io
 import itertools
+import json
 import os
 import struct
 import subprocess
 import tarfile
 
 import images
+import registry_fake
 from a3s import SLOW, core, slow
 from test_hostile_registry import MEMORY_MIB, SCRIPT, USUAL_S, ZEROS, HostileTest
 
@@ -252,3 +254,44 @@ class Bombs(HostileTest):
         self.home.ok("rmi", "-f", self.registry.host + "/x:bad")
         name = self.serve([(packed, SCRIPT.sha256(layer))] * 5000, tag="more")
         self.refuse("entries|layers", name=name)
+
+
+class Impostors(HostileTest):
+    """Content that a registry serves under what belongs to another image."""
+
+    def test_layers_of_a_disk_that_is_there(self):
+        """Diff IDs that are known lead to a disk; the blobs beside them are to hold the same."""
+        tree = SCRIPT.Tree()
+        tree.file("evil", b"evil")
+        descriptor, blobs = SCRIPT.image_blobs([tree.bytes()])
+        manifest = json.loads(blobs.pop(descriptor["digest"]))
+        config = json.loads(blobs.pop(manifest["config"]["digest"]))
+        honest = json.loads(self.image[1][json.loads(self.image[1][self.image[0]["digest"]])["config"]["digest"]])
+        config["rootfs"]["diff_ids"] = honest["rootfs"]["diff_ids"]
+        for document, into in ((config, manifest["config"]), (manifest, descriptor)):
+            data = json.dumps(document).encode()
+            into.update(digest=registry_fake.digest(data), size=len(data))
+            blobs[into["digest"]] = data
+        self.home.ok("pull", "-q", self.other.name)
+        with registry_fake.Registry(descriptor, blobs) as evil:
+            before = self.store()
+            self.assert_one_line(self.home.run("pull", "-q", evil.name), 1, "does not match the diff ID")
+            self.assertEqual(self.store(), before)
+        self.home.ok("image-check")
+
+    def test_what_a_bad_download_left(self):
+        """A layer's bytes that were never found right are not what another pull fails for."""
+        tree = SCRIPT.Tree()
+        tree.file("f", os.urandom(200000))
+        descriptor, blobs = SCRIPT.image_blobs([tree.bytes()])
+        (layer,) = json.loads(blobs[descriptor["digest"]])["layers"]
+        device = tarfile.TarInfo("dev/x")
+        device.type, device.devmajor = tarfile.CHRTYPE, 70000
+        rubbish = gzip.compress(device.tobuf(tarfile.GNU_FORMAT) + bytes(100000))
+        partial = self.home.path / "images/partial" / layer["digest"].replace(":", "-")
+        self.home.ok("images")
+        partial.write_bytes(rubbish[:layer["size"] // 2])
+        with registry_fake.Registry(descriptor, blobs) as good:
+            self.home.ok("pull", "-q", good.name)
+        self.assertFalse(partial.exists())
+        self.home.ok("image-check")
