@@ -417,7 +417,8 @@ class Documents(HostileTest):
                     self.assertLess(len(self.registry.requests), 200)
             for status in (500, 401, 403, 418):
                 with self.subTest(part, status=status):
-                    self.refuse("its signatures cannot be fetched", self.for_path(part, lambda rq, status=status: rq.answer(status)),
+                    self.refuse("its signatures cannot be fetched",
+                                self.for_path(part, lambda rq, status=status: rq.answer(status)),
                                 args=("--verify-key", key), seconds=90)
 
 
@@ -533,8 +534,10 @@ class Protocol(HostileTest):
         for realm in ("http://192.0.2.1/token", "file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1:1/", "", "x",
                       "https://a:b@127.0.0.1:1/", "http://127.0.0.1:1/\\r\\nx", "http://127.0.0.1:99999/"):
             with self.subTest(realm):
-                self.refuse("token server|where to get one|127.0.0.1:1: ", self.for_path("/v2/", lambda rq, realm=realm: rq.answer(
-                    401, WWW_Authenticate='Bearer realm="%s",service="s"' % realm)), seconds=60)
+                header = 'Bearer realm="%s",service="s"' % realm
+                self.refuse("token server|where to get one|127.0.0.1:1: ",
+                            self.for_path("/v2/", lambda rq, header=header: rq.answer(401, WWW_Authenticate=header)),
+                            seconds=60)
 
     @core
     def test_credentials_stay_with_the_registry(self):
@@ -655,7 +658,8 @@ class Protocol(HostileTest):
         for data in (b"", b"\0" * 100, os.urandom(5000), b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/9.9 200 OK\r\n\r\n",
                      b"HTTP/1.1 999999 x\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"220 mail.example ESMTP\r\n"):
             with self.subTest(data[:20]):
-                self.refuse("/v2/x/manifests/1: .*(HTTP|reply)", self.for_path("/", lambda rq, data=data: rq.raw(data)), seconds=60)
+                self.refuse("/v2/x/manifests/1: .*(HTTP|reply)",
+                            self.for_path("/", lambda rq, data=data: rq.raw(data)), seconds=60)
 
     @core
     def test_connections_that_end_at_once(self):

@@ -77,22 +77,12 @@ bool oci_header_upload_range(const char *value, uint64_t *ret_last)
 
 static int64_t from_date(const char *value, int64_t now_s)
 {
-	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 	struct tm tm = {0};
-	char month[4] = "", zone[4] = "";
-	int end = 0;
+	/* Only the form that is allowed to be sent: "Sun, 06 Nov 1994 08:49:37 GMT". The language of dates is always C's. */
+	const char *end = strlen(value) == 29 ? strptime(value, "%a, %d %b %Y %H:%M:%S GMT", &tm) : NULL;
 
-	/* Only the form that is allowed to be sent: "Sun, 06 Nov 1994 08:49:37 GMT". */
-	if (strlen(value) != 29 ||
-		sscanf(value, "%*3[A-Za-z], %2d %3[A-Za-z] %4d %2d:%2d:%2d %3s%n", &tm.tm_mday, month,
-			&tm.tm_year, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, zone, &end) != 7 ||
-		end != 29 || strcmp(zone, "GMT") != 0)
+	if (!end || *end || tm.tm_year < 70)
 		return -1;
-	const char *m = strstr(months, month);
-	if (!m || (m - months) % 3 || tm.tm_year < 1970)
-		return -1;
-	tm.tm_mon = (int)(m - months) / 3;
-	tm.tm_year -= 1900;
 	time_t t = timegm(&tm);
 	return t > now_s ? t - now_s : 0;
 }

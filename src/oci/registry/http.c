@@ -359,6 +359,12 @@ int oci_http_pause(struct oci_http *h, unsigned again, struct err *e)
 	}
 }
 
+/* Whether a probe has told what it was for. A server that says nothing to a request without TLS is only slow. */
+static bool is_told(const struct oci_http *h)
+{
+	return h->rq.probe && !h->headers_done && (h->url.tls || h->result != CURLE_OPERATION_TIMEDOUT);
+}
+
 /* Pauses if it is worth trying again: 1. 0: it is not. -ECANCELED. */
 static int wait_to_retry(struct oci_http *h, struct err *e)
 {
@@ -366,8 +372,7 @@ static int wait_to_retry(struct oci_http *h, struct err *e)
 
 	if (h->progress >= PROGRESS_MIN)
 		h->tries = 0;
-	if ((h->rq.probe && !h->headers_done) || !transient(h) || ++h->tries >= max ||
-		(h->rq.small && over(h, 0, OCI_HTTP_SMALL_S)))
+	if (is_told(h) || !transient(h) || ++h->tries >= max || (h->rq.small && over(h, 0, OCI_HTTP_SMALL_S)))
 		return 0;
 	int r = oci_http_pause(h, h->tries, e);
 	return r == -EBUSY ? 0 : r < 0 ? r : 1;

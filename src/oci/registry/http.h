@@ -95,7 +95,7 @@ struct oci_http_request {
 	uint64_t from;			  /* GET: the first byte that is wanted */
 	const struct oci_http_body *body; /* POST, PATCH, PUT: NULL is an empty one */
 	bool small;			  /* the whole of it must be over within OCI_HTTP_SMALL_S */
-	bool probe;			  /* what is no answer is not tried again */
+	bool probe;			  /* what tells that the scheme is wrong is not tried again */
 	unsigned tries;			  /* 0: OCI_HTTP_TRIES */
 	unsigned connect_s;		  /* 0: OCI_HTTP_CONNECT_S */
 	unsigned answer_s;		  /* for the answer, once all was sent; 0: OCI_HTTP_STALL_S */

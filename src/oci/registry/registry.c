@@ -401,7 +401,7 @@ static bool tried_plain(struct oci_conn *c, struct oci_place *p, int rc)
 	if (rc < 0 && rc != -ETIMEDOUT)
 		return false;
 	set_scheme(c, p, true, true);
-	return rc < 0; /* it answers late: as often as other requests this one may be sent */
+	return false;
 }
 
 /* The same of one with TLS. */

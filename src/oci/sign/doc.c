@@ -170,7 +170,6 @@ int doc_equal(const char *what, const json_t *o, const char *key, const char *wa
 int doc_time(const char *s, int64_t *ret)
 {
 	struct tm tm = {0};
-	int hour, minute, used = 0;
 
 	if (strspn(s, "0123456789") != 4)
 		return -EBADMSG;
@@ -185,10 +184,11 @@ int doc_time(const char *s, int64_t *ret)
 	}
 	int64_t zone = 0;
 	if (*p == '+' || *p == '-') {
-		if (sscanf(p + 1, "%2d:%2d%n", &hour, &minute, &used) != 2 || used != 5 || p[1 + used] ||
-			hour < 0 || hour > 23 || minute < 0 || minute > 59)
+		struct tm offset = {0};
+		const char *end = strlen(p) == 6 && p[3] == ':' ? strptime(p + 1, "%H:%M", &offset) : NULL;
+		if (!end || *end)
 			return -EBADMSG;
-		zone = (*p == '-' ? -1 : 1) * (hour * 3600 + minute * 60);
+		zone = (*p == '-' ? -1 : 1) * (offset.tm_hour * 3600 + offset.tm_min * 60);
 	} else if (strcmp(p, "Z") != 0) {
 		return -EBADMSG;
 	}
