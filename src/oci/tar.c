@@ -95,6 +95,7 @@ int oci_tar_next(struct oci_tar *t, struct archive_entry **ret, struct err *e)
 		return failed(t, e);
 	t->in_header = true;
 	t->header_len = 0;
+	errno = 0; /* libarchive takes what is left there for the reason that a name could not be converted */
 	r = t->lib->archive_read_next_header(t->a, ret);
 	t->in_header = false;
 	t->in_entry = r == ARCHIVE_OK || r == ARCHIVE_WARN;

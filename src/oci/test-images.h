@@ -29,7 +29,7 @@ static inline void made_init(struct made_image *m, const char *arch, const char 
 
 	*m = (struct made_image){.n_layers = n};
 	for (size_t i = 0; i < n; i++) {
-		char name[8];
+		char name[24];
 		snprintf(name, sizeof(name), "f%zu", i);
 		tar_file(&m->layers[i], name, texts[i], strlen(texts[i]));
 		tar_end(&m->layers[i]);

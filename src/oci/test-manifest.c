@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -103,6 +104,8 @@ static void test_bounds(void **state)
 	size_t max = OCI_JSON_MAX + 1;
 	char *s = malloc(max + 1);
 
+	if (!s)
+		abort();
 	memset(s, ' ', max);
 	s[max] = '\0';
 	assert_int_equal(parse_manifest(s, &m, &e), -EFBIG);
