@@ -1,9 +1,11 @@
-"""Benchmarks of images' way in, run by tests/bench/run: a pull to ready-to-run against skopeo with umoci, and podman, all
-from one docker-registry on the loopback address; the pull of an image that shares all but one layer; a long listing.
+"""Benchmarks of images' way in, run by tests/bench/run: a pull to ready-to-run against skopeo with umoci, and podman,
+all from one docker-registry on the loopback address; the pull of an image that shares all but one layer; a long
+listing.
 
-Ours ends with the layers on the disk (fsync), and leaves what can be made of them to the kernel; the others leave most of
-all to it. What was not written is written between the rounds, out of everybody's time. The image is
-real: a Debian root with compilers, Python, git, Node.js, taken apart into layers by package. It is made once, and kept under the hash of what makes it.
+Ours ends with the layers on the disk (fsync), and leaves what can be made of them to the kernel; the others leave
+most of all to it. What was not written is written between the rounds, out of everybody's time. The image is real: a
+Debian root with compilers, Python, git, Node.js, taken apart into layers by package. It is made once, and kept under
+the hash of what makes it.
 """
 
 import contextlib
