@@ -12,7 +12,7 @@
 
 #define PASSWORD_VARIABLE "COSIGN_PASSWORD"
 
-enum { KEY_MAX_BYTES = 65536, DIGEST_SIZE = 160 };
+enum { DIGEST_SIZE = 160 };
 
 struct pushing {
 	struct oci_push_opts o;
@@ -30,7 +30,7 @@ static int get_password(struct pushing *pu, struct err *e)
 	CLEANUP(prompt_freep) char *key = NULL;
 	size_t len;
 
-	if (!pu->o.sign_key || io_read_file_at(AT_FDCWD, pu->o.sign_key, KEY_MAX_BYTES, &key, &len) < 0 ||
+	if (!pu->o.sign_key || io_read_file_at(AT_FDCWD, pu->o.sign_key, OCI_KEY_FILE_MAX, &key, &len) < 0 ||
 		!strstr(key, "ENCRYPTED"))
 		return 0;
 	if (given) {

@@ -24,6 +24,7 @@
 #include <cmocka.h>
 #include <seccomp.h>
 
+#include "base/emulator.h"
 #include "base/io.h"
 #include "base/landlock.h"
 #include "jail.h"
@@ -488,15 +489,9 @@ static void reports_are_readable(void **state)
 	assert_false(has(&s, CONFINED_SECCOMP));
 }
 
-/* An emulator of user programs has neither filters nor namespaces to show: there is nothing to try. */
-static bool kernel_has_filters(void)
-{
-	uint32_t action = SECCOMP_RET_KILL_PROCESS;
-	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
-}
-
 int main(int argc, char **argv)
 {
+	/* An emulator of user programs has neither filters nor namespaces to show: there is nothing to try. */
 	if (!kernel_has_filters()) {
 		printf("no seccomp here: %s\n", strerror(errno));
 		return 77;

@@ -22,6 +22,7 @@
 
 #include <cmocka.h>
 
+#include "base/emulator.h"
 #include "base/io.h"
 #include "base/sanitized.h"
 #include "test-world.h"
@@ -749,15 +750,9 @@ static void the_jail_holds(void **state)
 	assert_int_equal(rmdir(folder), 0);
 }
 
-/* An emulator of user programs has none, and without them the program does not run. */
-static bool kernel_has_filters(void)
-{
-	uint32_t action = SECCOMP_RET_KILL_PROCESS;
-	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
-}
-
 int main(void)
 {
+	/* An emulator of user programs has none, and without them the program does not run. */
 	if (!kernel_has_filters()) {
 		printf("no seccomp here: %s\n", strerror(errno));
 		return 77;

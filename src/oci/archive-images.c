@@ -53,11 +53,6 @@ static int charge(uint64_t *sum, uint64_t n, uint64_t max, const char *what, str
 	return 0;
 }
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 static int push_image(struct finder *f, struct oci_archive_image **im, struct err *e)
 {
 	if (f->out.n == OCI_ARCHIVE_IMAGES_MAX)

@@ -43,15 +43,30 @@ static int open_layer(void *data, size_t index, struct oci_source *ret, struct e
 	return 0;
 }
 
-/* The disk of an image before it in the archive may be its own. */
-static bool find_built(const struct load *l, struct oci_archive_image *im)
+static bool same_layers(const struct oci_manifest *a, const struct oci_manifest *b)
 {
-	for (size_t i = 0; i < l->images.n && l->images.v[i] != im; i++)
-		if (strcmp(l->images.v[i]->entry.chain, im->entry.chain) == 0) {
-			im->entry.disk_size = l->images.v[i]->entry.disk_size;
-			return true;
-		}
-	return false;
+	if (a->n_layers != b->n_layers)
+		return false;
+	for (size_t i = 0; i < a->n_layers; i++)
+		if (strcmp(a->layers[i].digest, b->layers[i].digest) != 0)
+			return false;
+	return true;
+}
+
+/* The disk of an image before it in the archive may be its own. *ret_same: made of the very same blobs. */
+static bool find_built(const struct load *l, struct oci_archive_image *im, bool *ret_same)
+{
+	bool found = false;
+
+	for (size_t i = 0; i < l->images.n && l->images.v[i] != im && !*ret_same; i++) {
+		const struct oci_archive_image *other = l->images.v[i];
+		if (strcmp(other->entry.chain, im->entry.chain) != 0)
+			continue;
+		im->entry.disk_size = other->entry.disk_size;
+		found = true;
+		*ret_same = same_layers(&other->m, &im->m);
+	}
+	return found;
 }
 
 static int build_disk(struct load *l, struct oci_archive_image *im, struct err *e)
@@ -68,8 +83,9 @@ static int build_disk(struct load *l, struct oci_archive_image *im, struct err *
 			.size = im->m.layers[i].size,
 			.open = open_layer,
 			.data = &ls};
-	int r = find_built(l, im) ? 0 : oci_disk_find(l->s, im->entry.chain, &im->entry.disk_size, e);
-	if (r == 0) {
+	bool same = false;
+	int r = find_built(l, im, &same) ? 0 : oci_disk_find(l->s, im->entry.chain, &im->entry.disk_size, e);
+	if (r == 0 && !same) {
 		r = oci_disk_check_layers(l->s, layers, im->m.n_layers, l->progress, e);
 	} else if (r == -ENOENT) {
 		r = oci_disk_build(

@@ -13,11 +13,6 @@
 
 #define INSTRUCTION_MAX (64u << 10)
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 /* The config's list or map of this name, made empty where it is missing or something else. Borrowed. */
 static json_t *member(json_t *config, const char *key, bool list)
 {

@@ -8,11 +8,6 @@
 
 #define DATE_YEAR_MAX 2262 /* last full year that nanoseconds in 64 bits can tell is 2261 */
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 /* n digits at *p. */
 static bool take_digits(const char **p, int n, int *ret)
 {

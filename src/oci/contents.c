@@ -4,6 +4,7 @@
 
 #include "base/io.h"
 #include "manifest.h"
+#include "text-hash.h"
 
 #define DOCUMENTS_MAX (64ull << 20) /* bytes of all documents that are read on one walk */
 
@@ -131,20 +132,7 @@ static bool is_document(const struct oci_desc *d)
 /* Digests in documents are whatever their author wants: unlike content's they are not spread by themselves. */
 static uint64_t hash_desc(const struct walk *w, const struct oci_desc *d)
 {
-	const char *p = d->digest;
-	size_t n = strlen(p);
-	uint64_t h = w->hash_key[0] ^ is_document(d);
-
-	while (n > 0) {
-		uint64_t part = 0;
-		size_t k = MIN_OF(n, sizeof(part));
-		memcpy(&part, p, k);
-		unsigned __int128 m = (unsigned __int128)(h ^ part) * (w->hash_key[1] | 1);
-		h = (uint64_t)m ^ (uint64_t)(m >> 64);
-		p += k;
-		n -= k;
-	}
-	return h;
+	return oci_text_hash(w->hash_key, d->digest, strlen(d->digest)) ^ is_document(d);
 }
 
 /* The slot of what has this digest and sort, or where it would be. */

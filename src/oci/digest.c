@@ -107,8 +107,13 @@ void oci_hash_final(struct oci_hash *h, char ret[OCI_DIGEST_MAX])
 
 int oci_digest_of(const void *data, size_t n, char ret[OCI_DIGEST_MAX], struct err *e)
 {
+	return oci_digest_like(NULL, data, n, ret, e);
+}
+
+int oci_digest_like(const char *like, const void *data, size_t n, char ret[OCI_DIGEST_MAX], struct err *e)
+{
 	CLEANUP(oci_hash_freep) struct oci_hash *h = NULL;
-	int r = oci_hash_new(NULL, &h, e);
+	int r = oci_hash_new(like, &h, e);
 
 	if (r < 0)
 		return r;

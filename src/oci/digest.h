@@ -31,5 +31,7 @@ void oci_hash_update(struct oci_hash *h, const void *data, size_t n);
 void oci_hash_final(struct oci_hash *h, char ret[OCI_DIGEST_MAX]);
 
 int oci_digest_of(const void *data, size_t n, char ret[OCI_DIGEST_MAX], struct err *e);
+/* The same by the algorithm of another digest, to be compared with it; like as in oci_hash_new. */
+int oci_digest_like(const char *like, const void *data, size_t n, char ret[OCI_DIGEST_MAX], struct err *e);
 
 #endif

@@ -14,18 +14,6 @@ int oci_store_damaged(const char *digest, const char *fault, struct err *e)
 		e, "repair the store with: a3s-box image-check --repair; then pull or load the image again");
 }
 
-static int digest_of(const char *like, const void *data, size_t n, char ret[OCI_DIGEST_MAX], struct err *e)
-{
-	CLEANUP(oci_hash_freep) struct oci_hash *h = NULL;
-	int r = oci_hash_new(like, &h, e);
-
-	if (r < 0)
-		return r;
-	oci_hash_update(h, data, n);
-	oci_hash_final(h, ret);
-	return 0;
-}
-
 int oci_store_document(struct oci_store *s, const char *digest, char **ret, size_t *ret_n, struct err *e)
 {
 	char got[OCI_DIGEST_MAX];
@@ -47,7 +35,7 @@ int oci_store_document(struct oci_store *s, const char *digest, char **ret, size
 	ssize_t n = io_pread_full(fd, text, size, 0);
 	if (n < 0)
 		return err_sys(e, (int)n, "image store: cannot read %.19s", digest);
-	int r = digest_of(digest, text, (size_t)n, got, e);
+	int r = oci_digest_like(digest, text, (size_t)n, got, e);
 	if (r < 0)
 		return r;
 	if (strcmp(got, digest) != 0)

@@ -22,11 +22,6 @@ void oci_history_free(struct oci_history *h, size_t n)
 	free(h);
 }
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 /* ---- sizes of layers ---- */
 
 static int add_up(struct oci_tar *t, uint64_t *ret, struct err *e)

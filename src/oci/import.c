@@ -48,11 +48,6 @@ static void import_done(struct import *im)
 	strv_done(&im->entry.names);
 }
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 /* ---- the layer ---- */
 
 static ssize_t read_input(void *data, void *buf, size_t n, struct err *e)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading JSON of strangers: bounded before it is parsed, because a parser's memory is a multiple of the text. */
-#include "manifest.h"
+#include "json.h"
 
 /*
  * Counts what a parser would make of it, as far as that shows without parsing: "[],[],…" becomes some hundred bytes

@@ -5,11 +5,6 @@
 
 #include "base/io.h"
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 /* A string member without NUL inside (jansson refuses those by default); NULL when absent or of another type.
  */
 static const char *get_str(const json_t *o, const char *key)
@@ -230,6 +225,25 @@ int oci_kind_of(const void *data, size_t n, const char *media_type, enum oci_kin
 			e, -EBADMSG, "not an image manifest (media type \"%.200s\")", said ? said : "");
 	*ret = sort == SORT_INDEX ? OCI_KIND_INDEX : OCI_KIND_MANIFEST;
 	return 0;
+}
+
+int oci_document_type(const void *data, size_t n, const char *named, char **ret, struct err *e)
+{
+	CLEANUP(json_done) json_t *j = NULL;
+	enum oci_kind kind = OCI_KIND_MANIFEST;
+	int r = oci_json_parse("image manifest", data, n, &j, e);
+
+	if (r < 0)
+		return r;
+	const char *type = json_string_value(json_object_get(j, "mediaType"));
+	if (!type || !*type)
+		type = named;
+	if (!type || !*type) {
+		r = oci_kind_of(data, n, NULL, &kind, e);
+		type = kind == OCI_KIND_INDEX ? OCI_TYPE_INDEX : OCI_TYPE_MANIFEST;
+	}
+	*ret = r == 0 ? strdup(type) : NULL;
+	return r < 0 || *ret ? r : err_oom(e);
 }
 
 int oci_index_parse(const void *data, size_t n, struct oci_index *ret, struct err *e)

@@ -14,17 +14,14 @@
 
 #include "base/err.h"
 #include "digest.h"
+#include "json.h"
 #include "oci/oci.h"
 
-#define OCI_JSON_MAX	  (4u << 20) /* bytes of one document; the distribution specification's own limit */
-#define OCI_LAYERS_MAX	  512	     /* overlayfs itself stops at 500 */
-#define OCI_MANIFESTS_MAX 4096	     /* entries of an index */
-#define OCI_STRINGS_MAX	  16384	     /* entries of one list or map in a configuration */
-#define OCI_JSON_DEPTH	  128	     /* lists and maps within each other */
-#define OCI_JSON_LISTS	  131072     /* lists and maps in one document: in memory "{}" takes 200 bytes */
-#define OCI_JSON_VALUES	  524288     /* values in one document */
-#define OCI_INDEX_DEPTH	  4	     /* indexes within each other, the outermost included */
-#define OCI_CONTENT_MAX	  32768	     /* what belongs to one index */
+#define OCI_LAYERS_MAX	  512	/* overlayfs itself stops at 500 */
+#define OCI_MANIFESTS_MAX 4096	/* entries of an index */
+#define OCI_STRINGS_MAX	  16384 /* entries of one list or map in a configuration */
+#define OCI_INDEX_DEPTH	  4	/* indexes within each other, the outermost included */
+#define OCI_CONTENT_MAX	  32768 /* what belongs to one index */
 
 #define OCI_TYPE_INDEX	  "application/vnd.oci.image.index.v1+json"
 #define OCI_TYPE_MANIFEST "application/vnd.oci.image.manifest.v1+json"
@@ -98,12 +95,6 @@ struct oci_config {
 
 enum oci_kind { OCI_KIND_INDEX, OCI_KIND_MANIFEST };
 
-/*
- * The document (an object, or with array set an array), bounded, strict. what names it. *ret: a new reference.
- * Bounded in size, depth and number of values, so that it takes at most 64 MiB of memory.
- */
-int oci_json_parse_as(bool array, const char *what, const void *data, size_t n, json_t **ret, struct err *e);
-int oci_json_parse(const char *what, const void *data, size_t n, json_t **ret, struct err *e);
 /* RFC 3339 to nanoseconds since the epoch, 0 if invalid or beyond what fits. */
 int64_t oci_time_parse(const char *s);
 
@@ -115,6 +106,8 @@ bool oci_type_known(const char *type);
  * oci_document_names, too, and what names any is not taken for anything else.
  */
 int oci_kind_of(const void *data, size_t n, const char *media_type, enum oci_kind *ret, struct err *e);
+/* What a document is to be called: by itself, by who names it (NULL: nobody), or by what it looks like. malloc'd. */
+int oci_document_type(const void *data, size_t n, const char *named, char **ret, struct err *e);
 int oci_index_parse(const void *data, size_t n, struct oci_index *ret, struct err *e);
 void oci_index_done(struct oci_index *i);
 /* The entry for a platform; NULL with *e naming what there is. */

@@ -81,36 +81,17 @@ static void pull_done(struct pull *p)
 
 /* ---- documents ---- */
 
-/* Of the store, if it is there and as it should be. 1, 0, -errno. */
+/* Of the store, if it is there and as it should be: 1. Else 0, and fetched again it replaces the damaged one. */
 static int read_stored(struct oci_store *s, const char *digest, char **ret, size_t *ret_n, struct err *e)
 {
-	CLEANUP_FREE char *text = NULL;
-	char got[OCI_DIGEST_MAX];
-	struct stat st;
-	CLEANUP_CLOSE int fd = oci_store_blob_open(s, digest, e);
+	struct err why = {0};
+	int r = oci_store_document(s, digest, ret, ret_n, &why);
 
-	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > OCI_JSON_MAX)
-		return 0;
-	text = malloc((size_t)st.st_size + 1);
-	if (!text)
-		return err_oom(e);
-	ssize_t n = io_pread_full(fd, text, (size_t)st.st_size, 0);
-	if (n < 0)
-		return 0;
-	text[n] = '\0';
-	CLEANUP(oci_hash_freep) struct oci_hash *h = NULL;
-	int r = oci_hash_new(digest, &h, e);
-	if (r < 0)
-		return r;
-	oci_hash_update(h, text, (size_t)n);
-	oci_hash_final(h, got);
-	if (strcmp(got, digest) != 0)
-		return 0; /* fetched again, it replaces the damaged one */
-	*ret = TAKE_PTR(text);
-	*ret_n = (size_t)n;
-	return 1;
+	if (r == 0 || r == -EBADMSG || r == -EIO)
+		return r == 0;
+	if (e)
+		*e = why;
+	return r;
 }
 
 static int store_document(struct pull *p, const char *digest, const char *text, size_t n, struct err *e)
@@ -129,17 +110,14 @@ static int store_document(struct pull *p, const char *digest, const char *text, 
 
 static int check_text(const struct oci_desc *d, const char *text, size_t len, struct err *e)
 {
-	CLEANUP(oci_hash_freep) struct oci_hash *h = NULL;
 	char is[OCI_DIGEST_MAX];
 
 	if (len != d->size)
 		return err_set(e, -EBADMSG, "%.19s is %s than the %llu bytes announced", d->digest,
 			len > d->size ? "longer" : "shorter", (unsigned long long)d->size);
-	int r = oci_hash_new(d->digest, &h, e);
+	int r = oci_digest_like(d->digest, text, len, is, e);
 	if (r < 0)
 		return r;
-	oci_hash_update(h, text, len);
-	oci_hash_final(h, is);
 	return strcmp(is, d->digest) == 0 ? 0 : err_set(e, -EBADMSG, "%.19s arrived damaged", d->digest);
 }
 

@@ -407,27 +407,6 @@ static int push_all_blobs(struct push *p, struct err *e)
 
 /* ---- documents ---- */
 
-/* What a document is to be called: by itself, by who names it, or by what it looks like. malloc'd. */
-static int type_of(const char *doc, size_t n, const char *named, char **ret, struct err *e)
-{
-	json_t *j;
-	enum oci_kind kind = OCI_KIND_MANIFEST;
-	int r = oci_json_parse("image manifest", doc, n, &j, e);
-
-	if (r < 0)
-		return r;
-	const char *type = json_string_value(json_object_get(j, "mediaType"));
-	if (!type || !*type)
-		type = named;
-	if (!type || !*type) {
-		r = oci_kind_of(doc, n, NULL, &kind, e);
-		type = kind == OCI_KIND_INDEX ? OCI_TYPE_INDEX : OCI_TYPE_MANIFEST;
-	}
-	*ret = r == 0 ? strdup(type) : NULL;
-	json_decref(j);
-	return r < 0 || *ret ? r : err_oom(e);
-}
-
 /*
  * Registries that keep content in files (Docker's) write it without a lock: while somebody else pushes the same to the same
  * repository, what the manifest names may for a moment not seem to be there, or not what it should be.
@@ -459,7 +438,7 @@ static int push_document(struct push *p, struct oci_conn *c, const struct oci_de
 		return r < 0 ? r : 0;
 	r = read_document(p, d, &text, &n, e);
 	if (r == 0)
-		r = type_of(text, n, d->media_type, &type, e);
+		r = oci_document_type(text, n, d->media_type, &type, e);
 	return r < 0 ? r : put_manifest(c, d->digest, type, text, n, e);
 }
 
@@ -477,7 +456,7 @@ static int push_documents(struct push *p, struct err *e)
 			err_wrap(e, "%.19s", p->contents.v[i].digest);
 	}
 	if (r == 0)
-		r = type_of(p->doc, p->doc_len, NULL, &type, e);
+		r = oci_document_type(p->doc, p->doc_len, NULL, &type, e);
 	if (r == 0)
 		r = put_manifest(c, p->target.tag, type, p->doc, p->doc_len, e);
 	if (r < 0 || !p->key)

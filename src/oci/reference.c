@@ -93,7 +93,7 @@ static bool path_valid(const char *p, const char *end)
 	}
 }
 
-static bool tag_valid(const char *s)
+bool oci_tag_valid(const char *s)
 {
 	size_t n = strlen(s);
 
@@ -208,7 +208,7 @@ static int parse(const char *s, struct oci_reference *r, struct err *e)
 		r->tag = strndup(colon + 1, (size_t)(end - colon - 1));
 		if (!r->tag)
 			return err_oom(e);
-		if (!tag_valid(r->tag))
+		if (!oci_tag_valid(r->tag))
 			return err_set(e, -EINVAL, "invalid image name \"%s\": bad tag", s);
 		end = colon;
 	} else if (!at) {

@@ -10,6 +10,8 @@
 #ifndef OCI_REFERENCE_H
 #define OCI_REFERENCE_H
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 #define OCI_NAME_MAX 255 /* bytes of domain and path */
@@ -25,6 +27,7 @@ struct oci_reference {
 /* Parses and normalises. On failure *ret is empty. -EINVAL or -ENOMEM. */
 int oci_reference_parse(const char *s, struct oci_reference *ret, struct err *e);
 void oci_reference_done(struct oci_reference *r);
+bool oci_tag_valid(const char *s);
 
 /* "docker.io/library/alpine"; malloc'd, NULL when out of memory. */
 char *oci_reference_repo(const struct oci_reference *r);

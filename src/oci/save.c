@@ -57,11 +57,6 @@ struct save {
 	uint64_t done, total;
 };
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 static void image_free(struct docker_image *d)
 {
 	if (!d)
@@ -199,18 +194,6 @@ static int need_image(struct save *sv, const char *manifest, struct docker_image
 
 /* ---- entries of index.json ---- */
 
-static char *type_of(const char *text, size_t n)
-{
-	CLEANUP(json_done) json_t *j = NULL;
-	enum oci_kind kind;
-
-	if (oci_json_parse("image manifest", text, n, &j, NULL) < 0 ||
-		oci_kind_of(text, n, NULL, &kind, NULL) < 0)
-		return NULL;
-	const char *type = json_string_value(json_object_get(j, "mediaType"));
-	return strdup(type ? type : kind == OCI_KIND_INDEX ? OCI_TYPE_INDEX : OCI_TYPE_MANIFEST);
-}
-
 /* name: normalised, or NULL. d: the image, if digest is its manifest. */
 static int add_top(struct save *sv, const char *digest, const char *name, const struct docker_image *d,
 	const char *text, size_t n, struct err *e)
@@ -221,17 +204,21 @@ static int add_top(struct save *sv, const char *digest, const char *name, const 
 			(name ? t->name && strcmp(t->name, name) == 0 : !t->name))
 			return 0;
 	}
+	CLEANUP_FREE char *type = NULL;
+	int r = oci_document_type(text, n, NULL, &type, e);
+	if (r < 0)
+		return r;
 	struct top *v = realloc(sv->tops, (sv->n_tops + 1) * sizeof(*v));
 	if (!v)
 		return err_oom(e);
 	sv->tops = v;
 	struct top *t = &v[sv->n_tops++];
 	*t = (struct top){.name = str_dup(name),
-		.media_type = type_of(text, n),
+		.media_type = TAKE_PTR(type),
 		.size = n,
 		.platform = d ? &d->platform : NULL};
 	oci_digest_copy(t->digest, digest);
-	return (name && !t->name) || !t->media_type ? err_oom(e) : 0;
+	return name && !t->name ? err_oom(e) : 0;
 }
 
 /*

@@ -22,11 +22,6 @@
 	"\",\"size\":9}," \
 	"\"layers\":[{\"mediaType\":\"" layer_type "\",\"digest\":\"" B "\",\"size\":5}]}"
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 static int parse_manifest(const char *s, struct oci_manifest *m, struct err *e)
 {
 	*m = (struct oci_manifest){0};

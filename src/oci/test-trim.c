@@ -55,6 +55,21 @@ static const char *trim(struct home *h, uint64_t by)
 	return r.text;
 }
 
+/* a:1 leads to an index that is here and names nothing else that is. */
+static void put_index(struct home *h, char index[OCI_DIGEST_MAX])
+{
+	put_text_blob(h, "index", index);
+	assert_int_equal(state_exec(h->st, NULL, "UPDATE image_names SET digest = ? WHERE name LIKE '%/a:1'",
+				 "s", index),
+		0);
+	assert_int_equal(state_exec(h->st, NULL, "INSERT INTO image_indexes(digest, complete) VALUES(?, 0)",
+				 "s", index),
+		0);
+	assert_int_equal(state_exec(h->st, NULL, "INSERT INTO image_index_blobs(idx, digest) VALUES(?1, ?1)",
+				 "s", index),
+		0);
+}
+
 static void test_limit(void **state)
 {
 	struct err e = {0};
@@ -177,16 +192,7 @@ static void test_shared(void **state)
 
 	put_layers(h, "docker.io/library/a:1", a, 2, id[0]);
 	put_layers(h, "docker.io/library/b:1", b, 2, id[1]);
-	put_text_blob(h, "index", index);
-	assert_int_equal(state_exec(h->st, NULL, "UPDATE image_names SET digest = ? WHERE name LIKE '%/a:1'",
-				 "s", index),
-		0);
-	assert_int_equal(state_exec(h->st, NULL, "INSERT INTO image_indexes(digest, complete) VALUES(?, 0)",
-				 "s", index),
-		0);
-	assert_int_equal(state_exec(h->st, NULL, "INSERT INTO image_index_blobs(idx, digest) VALUES(?1, ?1)",
-				 "s", index),
-		0);
+	put_index(h, index);
 	make_pulled(h, id[0]);
 	make_pulled(h, id[1]);
 	assert_int_equal(state_exec(h->st, NULL,
@@ -252,16 +258,7 @@ static void test_usage(void **state)
 	put_layers(h, "docker.io/library/a:1", a, 2, NULL);
 	put_layers(h, "docker.io/library/b:1", b, 2, NULL);
 	put_layers(h, "docker.io/library/a:2", a, 2, NULL);
-	put_text_blob(h, "index", index);
-	assert_int_equal(state_exec(h->st, NULL, "UPDATE image_names SET digest = ? WHERE name LIKE '%/a:1'",
-				 "s", index),
-		0);
-	assert_int_equal(state_exec(h->st, NULL, "INSERT INTO image_indexes(digest, complete) VALUES(?, 0)",
-				 "s", index),
-		0);
-	assert_int_equal(state_exec(h->st, NULL, "INSERT INTO image_index_blobs(idx, digest) VALUES(?1, ?1)",
-				 "s", index),
-		0);
+	put_index(h, index);
 	assert_int_equal(oci_image_list(h->s, &list, &n, &e), 0);
 	assert_int_equal(n, 3);
 	assert_int_equal(oci_image_usage(h->s, list, n, u, &unused, &e), 0);

@@ -5,27 +5,12 @@
 #include <sys/stat.h>
 
 #include "base/io.h"
+#include "text-hash.h"
 
 #define WHITEOUT      ".wh."
 #define WHITEOUT_META ".wh..wh." /* AUFS's own names; of these only the opaque mark means something */
 #define OPAQUE	      ".wh..wh..opq"
 #define BUCKETS_MIN   4
-
-static uint64_t hash_name(const struct oci_tree *t, const char *name, size_t n)
-{
-	uint64_t h = t->hash_key[0] ^ n;
-
-	while (n > 0) {
-		uint64_t w = 0;
-		size_t k = MIN_OF(n, sizeof(w));
-		memcpy(&w, name, k);
-		unsigned __int128 m = (unsigned __int128)(h ^ w) * (t->hash_key[1] | 1);
-		h = (uint64_t)m ^ (uint64_t)(m >> 64);
-		name += k;
-		n -= k;
-	}
-	return h ^ (h >> 29);
-}
 
 /* ---- memory ---- */
 
@@ -126,7 +111,7 @@ oom:
 
 static struct oci_ent *lookup(const struct oci_tree *t, const struct oci_dir *d, const char *name, size_t n)
 {
-	uint64_t h = hash_name(t, name, n);
+	uint64_t h = oci_text_hash(t->hash_key, name, n);
 
 	for (struct oci_ent *ent = d->buckets[h & (d->n_buckets - 1)]; ent; ent = ent->next)
 		if (ent->hash == h && ent->len == n && memcmp(ent->name, name, n) == 0)
@@ -180,8 +165,10 @@ static int insert(struct oci_tree *t, struct oci_inode *dir, const char *name, s
 		oci_tree_uncharge(t, cost);
 		return err_oom(e);
 	}
-	*ent = (struct oci_ent){
-		.inode = inode, .hash = hash_name(t, name, n), .layer = t->layer, .len = (uint8_t)n};
+	*ent = (struct oci_ent){.inode = inode,
+		.hash = oci_text_hash(t->hash_key, name, n),
+		.layer = t->layer,
+		.len = (uint8_t)n};
 	memcpy(ent->name, name, n);
 	ent->name[n] = '\0';
 	struct oci_ent **bucket = &d->buckets[ent->hash & (d->n_buckets - 1)];

@@ -93,15 +93,12 @@ static bool enough(struct oci_found *f)
 static int get_blob(struct oci_conn *c, const char *digest, size_t size, char **ret, struct err *e)
 {
 	CLEANUP_FREE char *buf = malloc(size + 1);
-	CLEANUP(oci_hash_freep) struct oci_hash *h = NULL;
 	char is[OCI_DIGEST_MAX];
 	uint64_t from = 0;
 	size_t have = 0;
 	ssize_t n;
 
-	int r = buf ? oci_hash_new(digest, &h, e) : err_oom(e);
-	if (r == 0)
-		r = oci_conn_blob(c, digest, 0, &from, e);
+	int r = buf ? oci_conn_blob(c, digest, 0, &from, e) : err_oom(e);
 	if (r < 0)
 		return r;
 	/* One byte more than announced shows that it is longer. */
@@ -109,8 +106,9 @@ static int get_blob(struct oci_conn *c, const char *digest, size_t size, char **
 		have += (size_t)n;
 	if (have <= size && n < 0)
 		return (int)n;
-	oci_hash_update(h, buf, have);
-	oci_hash_final(h, is);
+	r = oci_digest_like(digest, buf, have, is, e);
+	if (r < 0)
+		return r;
 	if (have != size || strcmp(is, digest) != 0)
 		return err_set(e, -EBADMSG, "signature %.19s arrived damaged", digest);
 	buf[have] = '\0';
@@ -190,11 +188,6 @@ static int add_layer(
 		return 0;
 	candidate_done(&sig);
 	return note(f, r, &why, e);
-}
-
-static void json_done(json_t **j)
-{
-	json_decref(*j);
 }
 
 /* The manifest that a tag or digest leads to: each of its layers may be a signature of digest. */

@@ -12,13 +12,7 @@
 #include "base/io.h"
 #include "verify-fetch.h"
 
-#define KEY_MAX (64u << 10) /* bytes of a key's file */
 #define NO_TIME "0001-01-01T00:00:00Z"
-
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
 
 static const char *member(const json_t *o, const char *key)
 {
@@ -29,7 +23,7 @@ int oci_sign_key(const char *file, const char *password, struct sign_private **r
 {
 	char *text = NULL;
 	size_t n = 0;
-	int r = io_read_file_at(AT_FDCWD, file, KEY_MAX, &text, &n);
+	int r = io_read_file_at(AT_FDCWD, file, OCI_KEY_FILE_MAX, &text, &n);
 
 	if (r < 0)
 		return err_sys(e, r, "cannot read the key %s", file);

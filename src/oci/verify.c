@@ -31,7 +31,6 @@
 #define ROOT_FILE \
 	"trusted_root.json" /* in the home folder: who is trusted where --verify-root does not say */
 #define ROOT_MAX    (4u << 20)
-#define KEY_MAX	    (64u << 10)
 #define REASONS_MAX 3 /* of different refusals, in an error */
 
 static void policy_done(struct sign_policy **p)
@@ -168,7 +167,7 @@ static int read_key(const char *path, struct sign_key **ret, struct err *e)
 {
 	CLEANUP_FREE char *text = NULL;
 	size_t n;
-	int r = io_read_file_at(AT_FDCWD, path, KEY_MAX, &text, &n);
+	int r = io_read_file_at(AT_FDCWD, path, OCI_KEY_FILE_MAX, &text, &n);
 
 	return r < 0 ? err_sys(e, r, "cannot read the key %s", path) : sign_key_parse(text, n, path, ret, e);
 }

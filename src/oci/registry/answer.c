@@ -9,11 +9,6 @@
 #include "base/err.h"
 #include "manifest.h"
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 static const char *text_of(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));

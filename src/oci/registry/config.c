@@ -26,11 +26,6 @@ struct oci_registries {
 	struct strv insecure;
 };
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 void oci_registries_free(struct oci_registries *c)
 {
 	if (!c)

@@ -13,11 +13,6 @@
 #define REFERRER_PAGES_MAX 16
 #define AGAIN_MIN	   (64u << 10) /* bytes after which the same place is asked once more for the rest */
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 /*
  * The first manifest says where the image is; a signature that only the registry itself has does not change
  * that.
@@ -55,15 +50,10 @@ static void manifest_done(struct manifest *m)
 static int check_digest(struct oci_conn *c, const struct oci_place *p, struct manifest *m, struct err *e)
 {
 	bool by_digest = oci_digest_valid(m->name);
-	CLEANUP(oci_hash_freep) struct oci_hash *hash = NULL;
+	int r = oci_digest_like(by_digest ? m->name : NULL, m->text, m->n, m->digest, e);
 
-	int r = oci_hash_new(by_digest ? m->name : NULL, &hash, e);
 	if (r < 0)
 		return r;
-	oci_hash_update(hash, m->text, m->n);
-	oci_hash_final(hash, m->digest);
-	if (!*m->digest)
-		return err_set(e, -EIO, "cannot compute a digest");
 	const char *expect = by_digest ? m->name : oci_http_response(c->http)->docker_digest;
 	/* Of another algorithm it says nothing that can be compared. */
 	if (expect && strncmp(expect, m->digest, 7) == 0 && strcmp(expect, m->digest) != 0)
@@ -321,15 +311,6 @@ static int get_page(struct oci_conn *c, struct oci_place *p, const char *path, c
 
 /* ---- tags ---- */
 
-/* distribution specification, "Pulling manifests": <reference> as a tag. */
-static bool tag_valid(const char *s)
-{
-	static const char first[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
-	size_t n = strspn(s, first);
-
-	return n > 0 && n <= OCI_TAG_MAX && !s[n] && *s != '.' && *s != '-';
-}
-
 static int take_tags(const struct oci_place *p, const char *text, size_t n, struct strv *ret, struct err *e)
 {
 	CLEANUP(json_done) json_t *j = NULL;
@@ -340,7 +321,7 @@ static int take_tags(const struct oci_place *p, const char *text, size_t n, stru
 	const json_t *tags = json_object_get(j, "tags"); /* null where there are none */
 	for (size_t i = 0; i < json_array_size(tags); i++) {
 		const char *tag = json_string_value(json_array_get(tags, i));
-		if (!tag || !tag_valid(tag))
+		if (!tag || !oci_tag_valid(tag))
 			return err_set(e, -EBADMSG, "%s lists something that is no tag", p->domain);
 		if (ret->n >= TAGS_MAX)
 			return err_set(e, -EFBIG, "%s has more than %d tags", p->domain, TAGS_MAX);

@@ -20,11 +20,6 @@
 #define HUB_KEY	    "https://index.docker.io/v1/"
 #define WHAT	    "the Docker configuration"
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 /* Not left behind in memory that others get. */
 static void free_secret(char *s)
 {

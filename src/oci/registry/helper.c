@@ -126,11 +126,6 @@ static int failed(const char *name, const char *said, struct err *e)
 		*text ? ": " : "", text);
 }
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 static int take_answer(const char *name, const char *answer, struct oci_credentials *ret, struct err *e)
 {
 	CLEANUP(json_done) json_t *j = NULL;

@@ -16,11 +16,6 @@
 #define LEEWAY_S   10 /* so much earlier it is renewed */
 #define CLIENT_ID  "a3s-box"
 
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
 /* A token goes into a header: nothing in it may end that. */
 static bool token_valid(const char *s)
 {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "json.h"
 
 struct bytes {
 	uint8_t *p; /* owned; there is a NUL behind the last byte that is not counted */
@@ -19,11 +20,6 @@ struct bytes {
 };
 void bytes_done(struct bytes *b);
 bool bytes_equal(const struct bytes *a, const struct bytes *b);
-
-static inline void json_done(json_t **j)
-{
-	json_decref(*j);
-}
 
 /* An object of at most SIGN_DOCUMENT_MAX bytes. *ret: a new reference. */
 int doc_parse(const char *what, const void *data, size_t n, json_t **ret, struct err *e);

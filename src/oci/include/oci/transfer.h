@@ -13,6 +13,8 @@ struct oci_remote_opts {
 		cert_dir; /* folder with *.crt (CAs), NAME.cert and NAME.key (client), instead of those found */
 };
 
+#define OCI_KEY_FILE_MAX (64u << 10) /* bytes of a key's file, public or private */
+
 /* Which signatures are asked for. None of key and identity: none, beyond what the policy file wants. */
 struct oci_verify_opts {
 	const char *key;      /* file: a public key, PEM */
