@@ -22,7 +22,7 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 
-enum { FDS_MAX = 32, NOBODY = 65534 };
+enum { FDS_MAX = 320, NOBODY = 65534 };
 
 /* One attempt to start the child. Everything that needs memory is made before the child exists. */
 struct attempt {

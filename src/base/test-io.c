@@ -398,6 +398,63 @@ static void a_deep_tree_is_removed(void **state)
 	assert_int_equal(count_entries(), 0);
 }
 
+/* As a box can make it in a volume, with something in every folder of some levels, and one that cannot be written. */
+static void a_tree_deeper_than_a_process_has_descriptors_is_removed(void **state)
+{
+	struct rlimit old, usual;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	usual = old;
+	usual.rlim_cur = MIN_OF(old.rlim_max, 1024);
+	make_deep(5000);
+	int at = openat(dir, "t", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 2000; i++) {
+		int next = openat(at, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(next >= 0);
+		if (i % 100 == 0)
+			assert_int_equal(mkdirat(next, "beside", 0500), 0);
+		close(at);
+		at = next;
+	}
+	assert_int_equal(fchmod(at, 0500), 0);
+	close(at);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+	int r = io_remove_tree_at(dir, "t");
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_int_equal(r, 0);
+	assert_int_equal(count_entries(), 0);
+}
+
+static void a_tree_is_measured_as_du_does(void **state)
+{
+	char block[16384] = {1};
+	uint64_t want = 0;
+	struct stat st;
+
+	assert_int_equal(mkdirat(dir, "t", 0700), 0);
+	for (int i = 0; i < 300;
+		i++) { /* more than the first table of files with several names has room for */
+		char a[32], b[32];
+		snprintf(a, sizeof(a), "t/a%d", i);
+		snprintf(b, sizeof(b), "t/b%d", i);
+		int fd = openat(dir, a, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		assert_int_equal(io_write_full(fd, block, sizeof(block)), 0);
+		assert_int_equal(fsync(fd), 0);
+		assert_int_equal(fstat(fd, &st), 0);
+		close(fd);
+		assert_int_equal(linkat(dir, a, dir, b, 0), 0);
+		want += (uint64_t)st.st_blocks * 512;
+	}
+	assert_int_equal(symlinkat("/", dir, "t/root"), 0); /* not followed, and short enough for its inode */
+	assert_int_equal(fstatat(dir, "t/root", &st, AT_SYMLINK_NOFOLLOW), 0);
+	want += (uint64_t)st.st_blocks * 512;
+	assert_int_equal(fstatat(dir, "t", &st, 0), 0);
+	want += (uint64_t)st.st_blocks * 512;
+	assert_true(want > 300 * sizeof(block));
+	assert_int_equal(io_tree_bytes_at(dir, "t"), want);
+	assert_int_equal(io_tree_bytes_at(dir, "nothing"), 0);
+}
+
 static void a_tree_deeper_than_there_are_descriptors_fails_and_leaks_none(void **state)
 {
 	struct rlimit old, small;
@@ -522,6 +579,8 @@ int main(void)
 		TEST(our_own_folders_are_removed_even_if_made_unreadable),
 		TEST(what_belongs_to_others_stays_and_says_why),
 		TEST(a_deep_tree_is_removed),
+		TEST(a_tree_deeper_than_a_process_has_descriptors_is_removed),
+		TEST(a_tree_is_measured_as_du_does),
 		TEST(a_tree_deeper_than_there_are_descriptors_fails_and_leaks_none),
 		TEST(a_sparse_copy_keeps_content_length_and_holes),
 		TEST(empty_and_all_hole_files_are_copied_with_their_length),

@@ -9,6 +9,16 @@
 #include "box/caps.h"
 #include "box/network.h"
 
+void box_mount_done(struct box_mount *m)
+{
+	free(m->source);
+	free(m->target);
+	free(m->subpath);
+	strv_done(&m->labels);
+	strv_done(&m->opts);
+	*m = (struct box_mount){0};
+}
+
 void box_config_done(struct box_config *c)
 {
 	strv_done(&c->entrypoint);
@@ -22,6 +32,9 @@ void box_config_done(struct box_config *c)
 	strv_done(&c->tmpfs);
 	strv_done(&c->sysctls);
 	strv_done(&c->devices);
+	for (size_t i = 0; i < c->n_mounts; i++)
+		box_mount_done(&c->mounts[i]);
+	free(c->mounts);
 	strv_done(&c->add_hosts);
 	strv_done(&c->dns);
 	strv_done(&c->dns_search);
@@ -33,6 +46,7 @@ void box_config_done(struct box_config *c)
 	strv_done(&c->exposed_ports);
 	free(c->network);
 	box_endpoints_free(c->endpoints, c->n_endpoints);
+	free(c->scratch);
 	strv_done(&c->publish);
 	free(c->publish_address);
 	strv_done(&c->egress_allow);
@@ -172,6 +186,7 @@ static const struct field fields[] = {
 	{"tmpfs", FIELD_LIST, AT(tmpfs)},
 	{"sysctls", FIELD_LIST, AT(sysctls)},
 	{"devices", FIELD_LIST, AT(devices)},
+	{"disk_bytes", FIELD_U64, AT(disk_bytes)},
 	{"add_hosts", FIELD_LIST, AT(add_hosts)},
 	{"dns", FIELD_LIST, AT(dns)},
 	{"dns_search", FIELD_LIST, AT(dns_search)},
@@ -238,6 +253,48 @@ static json_t *rlimits_json(const struct wire_process *p)
 	return a;
 }
 
+static const char *mount_type_name(enum box_mount_type t)
+{
+	return t == BOX_MOUNT_BIND ? "bind" : "volume";
+}
+
+/* Flags that are not set are left out, as are texts that there are none of. */
+static json_t *mount_json(const struct box_mount *m)
+{
+	const struct {
+		const char *name;
+		bool set;
+	} flags[] = {{"ro", m->read_only}, {"no_copy", m->no_copy}, {"anonymous", m->anonymous},
+		{"create", m->create}};
+	json_t *j = json_object();
+	bool whole = j && json_object_set_new(j, "type", json_string(mount_type_name(m->type))) == 0 &&
+		     json_object_set_new(j, "target", bytes_json(m->target)) == 0 &&
+		     (!m->source || json_object_set_new(j, "source", bytes_json(m->source)) == 0) &&
+		     (!m->subpath || json_object_set_new(j, "subpath", bytes_json(m->subpath)) == 0) &&
+		     (!m->labels.n || json_object_set_new(j, "labels", list_json(&m->labels)) == 0) &&
+		     (!m->opts.n || json_object_set_new(j, "opts", list_json(&m->opts)) == 0);
+
+	for (size_t i = 0; whole && i < ARRAY_LEN(flags); i++)
+		whole = !flags[i].set || json_object_set_new(j, flags[i].name, json_true()) == 0;
+	if (whole)
+		return j;
+	json_decref(j);
+	return NULL;
+}
+
+static json_t *mounts_json(const struct box_config *c)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < c->n_mounts; i++) {
+		if (json_array_append_new(a, mount_json(&c->mounts[i])) < 0) {
+			json_decref(a);
+			return NULL;
+		}
+	}
+	return a;
+}
+
 char *box_config_to_json(const struct box_config *c)
 {
 	json_t *j = json_object();
@@ -250,8 +307,9 @@ char *box_config_to_json(const struct box_config *c)
 	json_object_set_new(j, "restart", json_string(restart_name((int)c->restart.policy)));
 	json_object_set_new(j, "log", json_string(log_name((int)c->log.driver)));
 	json_object_set_new(j, "seccomp", json_string(seccomp_name((int)c->seccomp)));
+	json_object_set_new(j, "mounts", mounts_json(c));
 	/* Without memory one of them is missing: what cannot be written in full is not written. */
-	bool whole = json_object_size(j) == ARRAY_LEN(fields) + 5;
+	bool whole = json_object_size(j) == ARRAY_LEN(fields) + 6;
 	char *s = whole ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	return s;
@@ -312,6 +370,60 @@ static int rlimits_from_json(const json_t *a, struct wire_process *p)
 	return 0;
 }
 
+static int flag_from_json(const json_t *j, const char *name, bool *ret)
+{
+	const json_t *v = json_object_get(j, name);
+
+	*ret = json_is_true(v);
+	return !v || json_is_boolean(v) ? 0 : -EBADMSG;
+}
+
+static int mount_from_json(const json_t *j, struct box_mount *m)
+{
+	const char *type = json_string_value(json_object_get(j, "type"));
+	int r = bytes_from_json(json_object_get(j, "target"), &m->target);
+
+	if (!type || (strcmp(type, "bind") != 0 && strcmp(type, "volume") != 0))
+		return -EBADMSG;
+	m->type = strcmp(type, "bind") == 0 ? BOX_MOUNT_BIND : BOX_MOUNT_VOLUME;
+	if (r == 0)
+		r = bytes_from_json(json_object_get(j, "source"), &m->source);
+	if (r == 0)
+		r = bytes_from_json(json_object_get(j, "subpath"), &m->subpath);
+	if (r == 0)
+		r = list_from_json(json_object_get(j, "labels"), &m->labels);
+	if (r == 0)
+		r = list_from_json(json_object_get(j, "opts"), &m->opts);
+	if (r == 0)
+		r = flag_from_json(j, "ro", &m->read_only);
+	if (r == 0)
+		r = flag_from_json(j, "no_copy", &m->no_copy);
+	if (r == 0)
+		r = flag_from_json(j, "anonymous", &m->anonymous);
+	if (r == 0)
+		r = flag_from_json(j, "create", &m->create);
+	if (r == 0 && (!m->target || m->target[0] != '/' || (m->type == BOX_MOUNT_BIND && !m->source)))
+		r = -EBADMSG;
+	return r;
+}
+
+static int mounts_from_json(const json_t *a, struct box_config *c)
+{
+	size_t n = json_array_size(a);
+	int r = 0;
+
+	if (!n)
+		return !a || json_is_array(a) ? 0 : -EBADMSG;
+	if (n > BOX_MOUNTS_MAX)
+		return -EBADMSG;
+	c->mounts = calloc(n, sizeof(*c->mounts));
+	if (!c->mounts)
+		return -ENOMEM;
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = mount_from_json(json_array_get(a, i), &c->mounts[c->n_mounts++]);
+	return r;
+}
+
 /* Absent: 0, the default. */
 static int name_from_json(const json_t *j, const char *key, const char *name_of(int), int last, int *ret)
 {
@@ -341,6 +453,8 @@ static int config_from_object(const json_t *j, struct box_config *c)
 			&fields[i], json_object_get(j, fields[i].name), (char *)c + fields[i].offset);
 	if (r == 0)
 		r = rlimits_from_json(json_object_get(j, "rlimits"), &c->process);
+	if (r == 0)
+		r = mounts_from_json(json_object_get(j, "mounts"), c);
 	if (r == 0)
 		r = name_from_json(j, "restart", restart_name, BOX_RESTART_UNLESS_STOPPED, &restart);
 	if (r == 0)

@@ -12,10 +12,13 @@
 #include "box/box.h"
 #include "box/network.h"
 #include "box/seccomp.h"
+#include "box/snapshot.h"
+#include "box/volume.h"
 #include "config.h"
 #include "names.h"
 #include "run.h"
 #include "schema.h"
+#include "storage/storage.h"
 
 enum { NAME_ATTEMPTS = 20 };
 
@@ -32,7 +35,8 @@ static int insert_endpoint(struct state *st, const struct box *b, struct box_end
 	return r == -EEXIST ? -EINVAL : r; /* it is not the box's name that is taken */
 }
 
-static int insert(struct state *st, const struct box *b, const char *config, struct err *e)
+static int insert(
+	struct state *st, const struct box *b, const char *config, const struct strv *held, struct err *e)
 {
 	int r = state_begin(st, e);
 	if (r < 0)
@@ -48,6 +52,10 @@ static int insert(struct state *st, const struct box *b, const char *config, str
 		r = box_event(st, e, b, "create", NULL);
 	for (size_t i = 0; r == 0 && i < b->config.n_endpoints; i++)
 		r = insert_endpoint(st, b, &b->config.endpoints[i], e);
+	if (r == 0) {
+		r = box_volumes_hold(st, b->id, &b->config, held, e);
+		r = r == -EEXIST ? -EINVAL : r; /* nor is it here */
+	}
 	return state_end(st, r, e);
 }
 
@@ -60,20 +68,21 @@ int box_check_name_free(struct state *st, const char *name, struct err *e)
 	return r > 0 ? box_name_taken(name, e) : r;
 }
 
-static int insert_with_name(struct state *st, struct box *b, const char *name, struct err *e)
+static int insert_with_name(
+	struct state *st, struct box *b, const char *name, const struct strv *held, struct err *e)
 {
 	CLEANUP_FREE char *config = box_config_to_json(&b->config);
 	if (!config)
 		return err_oom(e);
 	if (name) {
 		b->name = strdup(name);
-		int r = b->name ? insert(st, b, config, e) : err_oom(e);
+		int r = b->name ? insert(st, b, config, held, e) : err_oom(e);
 		return r == -EEXIST ? box_name_taken(name, e) : r;
 	}
 	for (unsigned attempt = 0;; attempt++) {
 		free(b->name);
 		b->name = box_make_name(attempt);
-		int r = b->name ? insert(st, b, config, e) : err_oom(e);
+		int r = b->name ? insert(st, b, config, held, e) : err_oom(e);
 		if (r != -EEXIST || attempt == NAME_ATTEMPTS)
 			return r;
 	}
@@ -90,11 +99,27 @@ static int keep_filter(int box_dirfd, struct box_config *c, struct err *e)
 	return r < 0 ? err_sys(e, r, "cannot write the seccomp filter") : 0;
 }
 
+/* The disk that it begins with, which must be there before the record is, or a start after a crash would make an empty one. */
+static int copy_scratch(struct state *st, int box_dirfd, const struct box_config *c, struct err *e)
+{
+	if (!c->scratch)
+		return 0;
+	CLEANUP_CLOSE int src = openat(st->home_fd, c->scratch, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	CLEANUP_CLOSE int dst = src < 0 ? -1
+					: openat(box_dirfd, "scratch.img",
+						  O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r = dst < 0 ? -errno : storage_copy_sparse(src, dst, true);
+	if (r == 0)
+		r = io_fsync_dir(box_dirfd);
+	return r < 0 ? err_sys(e, r, "cannot copy %s/%s", st->home, c->scratch) : 0;
+}
+
 int box_create(struct state *st, const struct oci_image *image, const char *image_ref, const char *disk,
 	const char *name, struct box_config *config, enum box_state state, struct box **ret, int *ret_lock_fd,
 	struct err *e)
 {
 	CLEANUP(box_freep) struct box *b = calloc(1, sizeof(*b));
+	CLEANUP(strv_done) struct strv held = {0};
 	uint8_t rnd[BOX_ID_LEN / 2];
 
 	if (!b || !(b->id = malloc(BOX_ID_LEN + 1)))
@@ -124,9 +149,13 @@ int box_create(struct state *st, const struct oci_image *image, const char *imag
 		return dir;
 	}
 	r = keep_filter(dir, config, e);
+	if (r == 0)
+		r = copy_scratch(st, dir, config, e);
+	if (r == 0)
+		r = box_volumes_prepare(st, config, &held, e);
 	b->config = *config;
 	if (r == 0)
-		r = insert_with_name(st, b, name, e);
+		r = insert_with_name(st, b, name, &held, e);
 	if (r < 0) {
 		b->config = (struct box_config){0}; /* still the caller's */
 		CLEANUP_FREE char *path = str_printf("boxes/%s", b->id);
@@ -259,6 +288,8 @@ static int drop_record(struct state *st, const char *id, const struct box_run_en
 	if (r == 0)
 		r = box_event(st, e, b, "destroy", NULL);
 	if (r == 0)
+		r = box_volumes_release(st, b, e);
+	if (r == 0)
 		r = state_exec(st, e, "DELETE FROM boxes WHERE id=?1", "s", b->id);
 	if (r == 0)
 		r = oci_ref_drop(st, b->id, e);
@@ -320,8 +351,10 @@ int box_remove_run(
 		return r;
 	}
 	r = drop_record(st, id, how, e);
-	if (r == 0)
+	if (r == 0) {
 		box_unlock(st, id, lock_fd);
+		box_volumes_repair(st); /* those that went with it */
+	}
 	return r;
 }
 
@@ -464,7 +497,10 @@ int box_reconcile(struct state *st, struct err *e)
 		if (box_repair(st, ids.v[i], deadline, &one) < 0)
 			log_warn("box %.*s cannot be repaired now: %s", BOX_ID_SHORT_LEN, ids.v[i], one.msg);
 	}
-	if (r == 0)
+	if (r == 0) {
 		box_networks_repair(st);
+		box_volumes_repair(st);
+		box_snapshots_repair(st);
+	}
 	return r;
 }

@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "box/box.h"
 #include "box/network.h"
+#include "box/volume.h"
 #include "config.h"
 #include "names.h"
 #include "run.h"
@@ -53,7 +54,9 @@ int box_event_die(struct state *st, const struct box *b, int exit_code, struct e
 	snprintf(seconds, sizeof(seconds), "%lld", (long long)(MAX_OF(ran_ns, 0) / 1000000000));
 	if (exit_code & (int)WIRE_EXIT_OOM)
 		r = box_event(st, e, b, "oom", NULL);
-	return r < 0 ? r : box_event(st, e, b, "die", "execDuration", seconds, "exitCode", code, NULL);
+	if (r == 0)
+		r = box_event(st, e, b, "die", "execDuration", seconds, "exitCode", code, NULL);
+	return r < 0 ? r : box_volumes_event(st, b, "unmount", e);
 }
 
 static int event_kill(struct state *st, const struct box *b, int sig, struct err *e)
@@ -124,6 +127,8 @@ int box_set_running(struct state *st, const char *id, const char *accel, const c
 		" WHERE id=?1 AND state IN ('starting','restarting')",
 		"ssis", id, accel, time_real_ns(), machine);
 	r = moved(st, r, id, "running", e);
+	if (r == 0)
+		r = box_volumes_event(st, b, "mount", e);
 	if (r == 0)
 		r = box_event(st, e, b, "start", NULL);
 	return state_end(st, r, e);

@@ -4,6 +4,8 @@
 
 #include "base/io.h"
 #include "box/box.h"
+#include "box/snapshot.h"
+#include "box/volume.h"
 #include "config.h"
 #include "run.h"
 #include "schema.h"
@@ -45,6 +47,7 @@ void box_free(struct box *b)
 	free(b->health);
 	strv_done(&b->ports);
 	strv_done(&b->networks);
+	strv_done(&b->mount_texts);
 	box_config_done(&b->config);
 	free(b);
 }
@@ -68,7 +71,11 @@ int box_init(struct state *st, struct err *e)
 	r = state_exec(st, e, BOX_SCHEMA, "");
 	if (r == 0)
 		r = box_networks_init(st, e);
-	return r < 0 ? r : box_ports_init(st, e);
+	if (r == 0)
+		r = box_ports_init(st, e);
+	if (r == 0)
+		r = box_volumes_init(st, e);
+	return r < 0 ? r : box_snapshots_init(st, e);
 }
 
 /* What listings show beside COLUMNS, as lists in JSON, and of which enum box_parts they are. */
@@ -95,6 +102,10 @@ static const struct {
 		" FROM endpoints e LEFT JOIN networks n ON n.id=e.network WHERE e.box=boxes.id AND "
 		"e.leaving=0"
 		" ORDER BY e.link))"},
+	{BOX_PART_MOUNTS, offsetof(struct box, mount_texts),
+		"(SELECT json_group_array(CASE t.type WHEN 'object' THEN json(t.value) ELSE t.value END)"
+		" FROM json_each(config,'$.mounts') m, json_each(json_array(json_extract(m.value,'$.type'),"
+		"json_extract(m.value,'$.source'),json_extract(m.value,'$.target'))) t)"},
 };
 
 /* In the columns behind COLUMNS; NULL for those not asked for. */

@@ -170,12 +170,20 @@ int handshake_read(struct handshake *h, int fd)
 	return -EPROTO;
 }
 
+/* A small disk has room for something else than its journal; mke2fs wants no less than 4 MiB. */
+static uint64_t journal_mib(uint64_t bytes)
+{
+	return MAX_OF(MIN_OF(bytes >> 25, 32ull), 4ull);
+}
+
 /*
  * Formats the template through a temporary file of a fixed name, locked: of several commands at once the first does
  * the work, and what a killed one left is used again by the next.
  */
-static int make_template(int cache_fd, const char *name, struct err *e)
+static int make_template(int cache_fd, const char *name, uint64_t bytes, struct err *e)
 {
+	char journal[32];
+
 	static const char *const programs[] = {"mke2fs", "/sbin/mke2fs", "/usr/sbin/mke2fs"};
 	static const char tmp[] = "scratch.tmp";
 
@@ -187,14 +195,15 @@ static int make_template(int cache_fd, const char *name, struct err *e)
 	struct stat ours, current;
 	if (fstat(fd, &ours) < 0 || fstatat(cache_fd, tmp, &current, AT_SYMLINK_NOFOLLOW) < 0 ||
 		ours.st_ino != current.st_ino)
-		return make_template(
-			cache_fd, name, e); /* another one failed and took the file along while we waited */
-	int r = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)SCRATCH_BYTES) < 0 ? -errno : -ENOENT;
+		return make_template(cache_fd, name, bytes,
+			e); /* another one failed and took the file along while we waited */
+	int r = ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)bytes) < 0 ? -errno : -ENOENT;
 	/*
 	 * No journal checksum or resize reserve is needed on a disk that lives with one box; tables are zeroed lazily
 	 * because a hole already reads as zeros. root_owner: the image's own root decides, the guest copies it.
 	 */
-	const char *argv[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", "size=32",
+	snprintf(journal, sizeof(journal), "size=%llu", (unsigned long long)journal_mib(bytes));
+	const char *argv[] = {"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-J", journal,
 		"-O", "^resize_inode", "-E",
 		"lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0", "-L", "scratch",
 		"/proc/self/fd/3", NULL};
@@ -219,11 +228,16 @@ static int make_template(int cache_fd, const char *name, struct err *e)
 	return r;
 }
 
-int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err *e)
+int box_ensure_scratch(struct state *st, int box_dirfd, uint64_t bytes, bool durable, struct err *e)
 {
-	static const char template[] =
-		"scratch-1-10g.img"; /* the first number changes with mke2fs's arguments */
+	char template[64];
 
+	if (!bytes)
+		bytes = BOX_DISK_BYTES;
+	/* The first number changes with mke2fs's arguments. */
+	bool whole = bytes % (1ull << 30) == 0;
+	snprintf(template, sizeof(template), "scratch-1-%llu%c.img",
+		(unsigned long long)(bytes >> (whole ? 30 : 20)), whole ? 'g' : 'm');
 	if (faccessat(box_dirfd, "scratch.img", F_OK, 0) == 0)
 		return 0;
 	CLEANUP_CLOSE int cache = io_open_dir_at(st->home_fd, "cache", true);
@@ -231,7 +245,7 @@ int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err
 		return err_sys(e, cache, "cannot open %s/cache", st->home);
 	CLEANUP_CLOSE int src = openat(cache, template, O_RDONLY | O_CLOEXEC);
 	if (src < 0) {
-		int r = make_template(cache, template, e);
+		int r = make_template(cache, template, bytes, e);
 		if (r < 0)
 			return r;
 		src = openat(cache, template, O_RDONLY | O_CLOEXEC);

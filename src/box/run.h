@@ -14,7 +14,6 @@ enum { SUPERVISOR_LOCK_FD = 3, SUPERVISOR_CLIENT_FD = 4 };
 /* A folder of its own: the monitor, which may be in the guest's hands, sees it and nothing else of run/ID. */
 #define RUN_VSOCK_DIR	 "vsock"
 #define RUN_VSOCK_SOCKET RUN_VSOCK_DIR "/vsock.sock"
-#define SCRATCH_BYTES	 (10ull << 30) /* apparent size of a box's writable layer; sparse */
 
 /* Opens (and makes) run/ID or boxes/ID. fd; -ENOENT, which says nothing; or -errno with e set. */
 int box_open_run_dir(struct state *st, const char *id, bool create, struct err *e);
@@ -68,8 +67,11 @@ void box_network_changes_repair(struct state *st);
 /* Creates the table of published ports when missing: network-ports.c. */
 int box_ports_init(struct state *st, struct err *e);
 
-/* Makes scratch.img in the box's folder unless it is there: a sparse copy of a template formatted once. */
-int box_ensure_scratch(struct state *st, int box_dirfd, bool durable, struct err *e);
+/*
+ * Makes scratch.img in the box's folder unless it is there: a sparse copy of a template that is formatted once for each size. bytes:
+ * its apparent size, 0: BOX_DISK_BYTES.
+ */
+int box_ensure_scratch(struct state *st, int box_dirfd, uint64_t bytes, bool durable, struct err *e);
 
 /* Connects to the vsock device of a running box, as box_connect_guest without the handshake. fd or -errno. */
 int box_dial_guest(struct state *st, const struct box *b, struct err *e);

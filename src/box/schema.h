@@ -6,8 +6,8 @@
 /* States in which somebody owns the box: box_is_live. */
 #define BOX_LIVE_SQL "('starting','running','paused','restarting','stopping')"
 
-/* The table that is made last (network-ports.c): with it, all are there. */
-#define BOX_SCHEMA_PROBE "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'published'"
+/* The table that is made last (snapshot.c): with it, all are there. */
+#define BOX_SCHEMA_PROBE "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'snapshots'"
 
 #define BOX_SCHEMA \
 	"CREATE TABLE IF NOT EXISTS boxes (" \
@@ -54,5 +54,32 @@
 	"CREATE TABLE IF NOT EXISTS network_changes (" \
 	" change INTEGER PRIMARY KEY AUTOINCREMENT," \
 	" box TEXT NOT NULL UNIQUE REFERENCES boxes(id) ON DELETE CASCADE);"
+
+/* labels and opts are lists in JSON (config.c). removing: it is nobody's any more, and goes. */
+#define VOLUME_SCHEMA \
+	"CREATE TABLE IF NOT EXISTS volumes (" \
+	" name TEXT PRIMARY KEY, driver TEXT NOT NULL, labels TEXT NOT NULL, opts TEXT NOT NULL," \
+	" created INTEGER NOT NULL, anonymous INTEGER NOT NULL," \
+	" removing INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+#define VOLUME_REMOVING_INDEX \
+	"CREATE INDEX IF NOT EXISTS volumes_removing ON volumes(removing) WHERE removing;"
+
+/* Which box needs which. own: made for the box; goes: such a one is removed with it. */
+#define VOLUME_USE_INDEX "CREATE INDEX IF NOT EXISTS volume_uses_volume ON volume_uses(volume);"
+#define VOLUME_USE_SCHEMA \
+	"CREATE TABLE IF NOT EXISTS volume_uses (" \
+	" box TEXT NOT NULL REFERENCES boxes(id) ON DELETE CASCADE," \
+	" volume TEXT NOT NULL REFERENCES volumes(name)," \
+	" own INTEGER NOT NULL, goes INTEGER NOT NULL DEFAULT 0," \
+	" PRIMARY KEY (box, volume)) WITHOUT ROWID;"
+
+/* Of boxes that may be gone. endpoints: what it asked of its networks, as JSON (snapshot.c). */
+#define SNAPSHOT_SCHEMA \
+	"CREATE TABLE IF NOT EXISTS snapshots (" \
+	" id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE," \
+	" box_id TEXT NOT NULL, box_name TEXT NOT NULL," \
+	" image TEXT NOT NULL, image_id TEXT NOT NULL, manifest TEXT NOT NULL, disk TEXT NOT NULL," \
+	" description TEXT, created INTEGER NOT NULL, running INTEGER NOT NULL, config TEXT NOT NULL," \
+	" endpoints TEXT NOT NULL) WITHOUT ROWID;"
 
 #endif

@@ -18,6 +18,8 @@ static void send_config(struct supervisor *s)
 	struct err e = {0};
 
 	int r = box_fill_config(s->box, &c);
+	if (r == 0)
+		r = box_fs_fill(&s->run.fs, s->box, &c);
 	if (r < 0)
 		err_sys(&e, r, "cannot configure the guest");
 	else

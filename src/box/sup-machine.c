@@ -93,6 +93,59 @@ static void on_machine_end(void *data, int fd, uint32_t events)
 	sup_finish(s, 137, text);
 }
 
+/* ---- the file server ---- */
+
+static void on_fs_end(void *data, int fd, uint32_t events)
+{
+	struct supervisor *s = data;
+	char words[256], text[400];
+
+	loop_source_free(TAKE_PTR(s->run.fs_end));
+	if (s->run.phase > SUP_RUNNING)
+		return;			  /* the guest is on its way down */
+	if (!box_fs_failed(&s->run.fs)) { /* because its machine has ended, as will show */
+		sup_guest_lost(s, "the server of its mounted files ended");
+		return;
+	}
+	last_words(s, words, sizeof(words));
+	snprintf(text, sizeof(text), "the server of its mounted files ended unexpectedly%s%s",
+		*words ? ": " : "", words);
+	/* Without it the guest waits for its files for ever. */
+	sup_finish(s, 137, text);
+}
+
+static void on_fs_status(void *data, int fd, uint32_t events)
+{
+	struct supervisor *s = data;
+
+	if (fs_status_read(&s->run.fs.process) != 0)
+		loop_source_free(TAKE_PTR(s->run.fs_status));
+}
+
+/* Nothing is done for a box without mounts. */
+static int start_fs(struct supervisor *s, int log_fd, struct machine_config *c, struct err *e)
+{
+	int r = box_fs_start(s->st, s->box, s->lock_fd, log_fd, &s->run.fs, e);
+
+	if (r < 0 || box_fs_socket(&s->run.fs) < 0)
+		return r;
+	c->fs_fd = box_fs_socket(&s->run.fs);
+	c->fs_tag = FS_TAG;
+	sup_milestone(s, "file server started");
+	r = loop_add_io(s->loop, s->run.fs.process.pid_fd, EPOLLIN, on_fs_end, s, &s->run.fs_end);
+	if (r == 0)
+		r = loop_add_io(
+			s->loop, s->run.fs.process.status_fd, EPOLLIN, on_fs_status, s, &s->run.fs_status);
+	return r < 0 ? err_sys(e, r, "cannot watch %s", FS_PROGRAM) : 0;
+}
+
+void sup_machine_release_fs(struct supervisor *s)
+{
+	loop_source_free(TAKE_PTR(s->run.fs_end));
+	loop_source_free(TAKE_PTR(s->run.fs_status));
+	box_fs_end(&s->run.fs);
+}
+
 /* What the machine is made of, found by name. */
 struct parts {
 	char *kernel, *initrd, *monitor, *qemu_net, *image, *scratch, *run_dir;
@@ -178,7 +231,10 @@ int sup_machine_start(struct supervisor *s, struct err *e)
 		r = p.qemu_net ? 0 : e->code;
 	}
 	if (r == 0)
+		r = start_fs(s, messages, &c, e);
+	if (r == 0)
 		r = machine_start(s->loop, &c, &s->run.machine, e);
+	box_fs_connected(&s->run.fs);
 	if (r == 0) {
 		r = loop_add_io(s->loop, machine_end_fd(s->run.machine), EPOLLIN, on_machine_end, s,
 			&s->run.machine_end);
@@ -189,6 +245,24 @@ int sup_machine_start(struct supervisor *s, struct err *e)
 }
 
 /* ---- what is known of it ---- */
+
+/* null for a box without mounts. */
+static json_t *fs_json(const struct supervisor *s)
+{
+	const struct fs_process *p = &s->run.fs.process;
+	json_t *confined = json_array();
+
+	if (p->pid <= 0) {
+		json_decref(confined);
+		return json_null();
+	}
+	for (const char *at = p->confined; *at;) {
+		size_t n = strcspn(at, ",");
+		json_array_append_new(confined, json_stringn(at, n));
+		at += n + strspn(at + n, ", ");
+	}
+	return json_pack("{s:o, s:s}", "Confinement", confined, "ConfinementMissing", p->not_confined);
+}
 
 int sup_record_running(struct supervisor *s, struct err *e)
 {
@@ -202,8 +276,8 @@ int sup_record_running(struct supervisor *s, struct err *e)
 	}
 	char safe[sizeof(status.not_confined) * 4];
 	text_escape(safe, sizeof(safe), status.not_confined); /* the machine's own words */
-	json_t *j = json_pack("{s:s, s:o, s:s}", "Backend", accel_backend(s->accel), "Confinement", confined,
-		"ConfinementMissing", safe);
+	json_t *j = json_pack("{s:s, s:o, s:s, s:o}", "Backend", accel_backend(s->accel), "Confinement",
+		confined, "ConfinementMissing", safe, "FileServer", fs_json(s));
 	CLEANUP_FREE char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
 	json_decref(j);
 	if (!text)

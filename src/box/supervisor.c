@@ -39,6 +39,7 @@ static void run_release(struct supervisor *s)
 	loop_source_free(TAKE_PTR(s->run.machine_end));
 	if (s->run.machine)
 		machine_free(TAKE_PTR(s->run.machine));
+	sup_machine_release_fs(s);
 	sup_net_release(s);
 	sup_capture_close(&s->run.console);
 	sup_capture_close(&s->run.messages);
@@ -633,7 +634,8 @@ static int set_up(struct supervisor *s, struct err *e)
 /* Everything up to a running guest. */
 static int run_set_up(struct supervisor *s, struct err *e)
 {
-	int r = box_ensure_scratch(s->st, s->box_fd, !s->box->config.auto_remove, e);
+	int r = box_ensure_scratch(
+		s->st, s->box_fd, s->box->config.disk_bytes, !s->box->config.auto_remove, e);
 	if (r == 0)
 		r = sup_log_open(s, e);
 	if (r == 0)

@@ -8,6 +8,7 @@
  * let follow. It is the parent of the machine, and stands between the guest and any number of clients:
  *
  *     machine --- console, messages ------> console.log, machine.log (bounded)
+ *     file server, of a box with mounts --> machine.log; served to the machine over vhost-user, see sup-fs.h
  *     guest ----- control (port 4088) ----> sup-guest.c    configuration, readiness, shutdown
  *     guest ----- session (port 4089) ----> sup-guest.c    the workload: output to the log and to clients
  *     clients --- run/ID/ctl.sock --------> sup-client.c   attach, stop, signal, wait
@@ -35,6 +36,7 @@
 #include "box/box.h"
 #include "machine/machine.h"
 #include "run.h"
+#include "sup-fs.h"
 #include "wire/conn.h"
 
 #define SUP_CLIENTS_MAX	     256
@@ -76,6 +78,8 @@ enum sup_intent {
 /* All that is of one run: from the start of a machine to its end. Set up by run_begin, released by run_release. */
 struct sup_run {
 	struct machine *machine;
+	struct box_fs fs;
+	struct loop_source *fs_end, *fs_status; /* of its process; of what it says of itself */
 	struct loop_source *machine_end, *timer, *limit, *control_io, *handshake_io;
 	int control_listen_fd, handshake_fd;
 	struct handshake handshake;
@@ -186,6 +190,8 @@ int sup_machine_start(struct supervisor *s, struct err *e);
 int sup_record_running(struct supervisor *s, struct err *e);
 /* Notes in supervisor.log, with A3S_LOG=debug, what the machine took to come here. Once. */
 void sup_first_output(struct supervisor *s);
+/* The machine is gone: so is its file server. */
+void sup_machine_release_fs(struct supervisor *s);
 /* Takes what is left in the pipe. */
 void sup_capture_close(struct sup_capture *c);
 

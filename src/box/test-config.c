@@ -137,8 +137,27 @@ static void nothing_of_it_is_forgotten(void **state)
 	struct strv *lists[] = {&c.labels, &c.health.test, &c.log.opts, &c.tmpfs, &c.sysctls, &c.devices,
 		&c.add_hosts, &c.dns, &c.dns_search, &c.dns_opts, &c.cap_add, &c.cap_drop, &c.security_opts,
 		&c.annotations, &c.exposed_ports, &c.publish, &c.egress_allow, &c.network_opts};
+	struct box_mount mounts[] = {
+		{.type = BOX_MOUNT_BIND,
+			.source = strdup("/s\xff"),
+			.target = strdup("/t\n"),
+			.create = true},
+		{.type = BOX_MOUNT_VOLUME, .target = strdup("/v"), .anonymous = true, .no_copy = true},
+		{.type = BOX_MOUNT_VOLUME,
+			.source = strdup("data"),
+			.target = strdup("/d"),
+			.subpath = strdup("a/b"),
+			.read_only = true},
+	};
 	char name[8];
 
+	c.disk_bytes = 22;
+	c.mounts = malloc(sizeof(mounts));
+	assert_non_null(c.mounts);
+	fill(&mounts[2].labels, "k=v");
+	fill(&mounts[2].opts, "type=none");
+	memcpy(c.mounts, mounts, sizeof(mounts));
+	c.n_mounts = ARRAY_LEN(mounts);
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
 		snprintf(name, sizeof(name), "%zu", i);
 		fill(lists[i], name);
@@ -165,6 +184,19 @@ static void nothing_of_it_is_forgotten(void **state)
 	assert_true(
 		back.process.init && back.process.no_new_privileges && back.user_namespace && back.unmasked);
 	assert_true(back.process.caps == 0x1ffffffffff);
+	assert_true(back.disk_bytes == 22);
+	assert_int_equal(back.n_mounts, 3);
+	assert_string_equal(back.mounts[0].source, "/s\xff");
+	assert_string_equal(back.mounts[0].target, "/t\n");
+	assert_true(
+		back.mounts[0].type == BOX_MOUNT_BIND && back.mounts[0].create && !back.mounts[0].read_only);
+	assert_null(back.mounts[1].source);
+	assert_true(back.mounts[1].anonymous && back.mounts[1].no_copy &&
+		    back.mounts[1].type == BOX_MOUNT_VOLUME);
+	assert_string_equal(back.mounts[2].subpath, "a/b");
+	assert_true(back.mounts[2].read_only);
+	assert_strv(&back.mounts[2].labels, &c.mounts[2].labels);
+	assert_strv(&back.mounts[2].opts, &c.mounts[2].opts);
 	box_config_done(&c);
 	box_config_done(&back);
 }
@@ -191,6 +223,12 @@ static void malformed_json_is_refused_and_leaks_nothing(void **state)
 		"{\"rlimits\":[[1,2]]}", "{\"rlimits\":[[16,2,3]]}", "{\"rlimits\":[[1,2,\"3\"]]}",
 		"{\"rlimits\":7}", "{\"seccomp\":\"off\"}", "{\"restart\":1}", "{\"log\":\"x\"}",
 		"{\"oom_score_adj\":1001}", "{\"stop_signal\":65}", "{\"vcpus\":-1}", "{\"caps\":\"all\"}",
+		"{\"mounts\":{}}", "{\"mounts\":[1]}", "{\"mounts\":[{}]}",
+		"{\"mounts\":[{\"type\":\"volume\"}]}",
+		"{\"mounts\":[{\"type\":\"bind\",\"target\":\"/a\"}]}",
+		"{\"mounts\":[{\"type\":\"tape\",\"target\":\"/a\"}]}",
+		"{\"mounts\":[{\"type\":\"volume\",\"target\":\"a\"}]}",
+		"{\"mounts\":[{\"type\":\"volume\",\"target\":\"/a\",\"ro\":1}]}", "{\"disk_bytes\":\"1g\"}",
 		"{\"privileged\":1}", "{\"memory\":1.5}", "{\"argv\":\"sh\"}", "{\"labels\":{\"a\":\"b\"}}"};
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {

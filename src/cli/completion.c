@@ -11,6 +11,8 @@
 
 #include "box/caps.h"
 #include "box/network.h"
+#include "box/snapshot.h"
+#include "box/volume.h"
 #include "oci/oci.h"
 
 static const char bash_script[] =
@@ -192,6 +194,51 @@ static void offer_networks(const struct word *w, struct app *a, bool none)
 	box_network_list_free(list, n);
 }
 
+static void offer_volumes(const struct word *w, struct app *a)
+{
+	struct box_volume **list = NULL;
+	size_t n = 0;
+
+	if (box_volume_list(a->st, &list, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		offer(w, list[i]->name, "volume");
+	box_volume_list_free(list, n);
+}
+
+static void offer_snapshots(const struct word *w, struct app *a)
+{
+	struct box_snapshot **list = NULL;
+	size_t n = 0;
+
+	if (box_snapshot_list(a->st, NULL, &list, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		offer(w, list[i]->name, list[i]->box_name);
+	box_snapshot_list_free(list, n);
+}
+
+static bool is_of_snapshots(const struct cmd *c)
+{
+	return c->operands == OPERANDS_SNAPSHOT || c->operands == OPERANDS_SNAPSHOTS ||
+	       c->operands == OPERANDS_BOX_SNAPSHOT;
+}
+
+/* Of the commands that are about snapshots: those, and where a box may come first, boxes. */
+static void offer_snapshot_operand(const struct word *w, const struct cmd *c, size_t index)
+{
+	struct err e = {0};
+	struct app a = {0};
+
+	if ((c->operands == OPERANDS_SNAPSHOT && index > 0) ||
+		(c->operands == OPERANDS_BOX_SNAPSHOT && index > 1) || app_open(&a, false, &e) < 0)
+		return;
+	offer_snapshots(w, &a);
+	if (c->operands == OPERANDS_BOX_SNAPSHOT && index == 0)
+		offer_boxes(w, &a, false);
+	app_close(&a);
+}
+
 /* The shell offers them, for the word without the part before. */
 static void offer_files(const struct word *w)
 {
@@ -211,6 +258,10 @@ static void offer_operand(const struct word *w, const struct cmd *c, size_t inde
 
 	if (c->operands == OPERANDS_NONE)
 		return;
+	if (is_of_snapshots(c)) {
+		offer_snapshot_operand(w, c, index);
+		return;
+	}
 	if (runs_command(c) && index > 0) {
 		offer_files(w); /* a program and its arguments */
 		return;
@@ -239,7 +290,9 @@ static void offer_operand(const struct word *w, const struct cmd *c, size_t inde
 	}
 	if (network || c->operands == OPERANDS_ANY)
 		offer_networks(w, &a, c->operands != OPERANDS_NETWORK_BOX);
-	if (!network && (!images || c->operands == OPERANDS_ANY))
+	if (c->operands == OPERANDS_VOLUMES || c->operands == OPERANDS_ANY)
+		offer_volumes(w, &a);
+	if (!network && c->operands != OPERANDS_VOLUMES && (!images || c->operands == OPERANDS_ANY))
 		offer_boxes(w, &a, c->operands == OPERANDS_LIVE_BOX || c->operands == OPERANDS_BOX_COMMAND);
 	if (images)
 		offer_images(w, &a);
@@ -258,7 +311,8 @@ static void offer_value(
 				 *const archive[] = {"docker-archive", "oci-archive", NULL},
 				 *const platform[] = {"linux/amd64", "linux/arm64", NULL},
 				 *const outcome[] = {"success", "failure", "denied", NULL},
-				 *const type[] = {"container", "image", "network", NULL},
+				 *const type[] = {"container", "image", "network", "volume", "snapshot",
+					 NULL},
 				 *const isolation[] = {"none", "strict", "custom", NULL},
 				 *const signals[] = {"HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM",
 					 "STOP", "CONT", "WINCH", NULL};
@@ -280,15 +334,21 @@ static void offer_value(
 		for (unsigned cap = 0; box_cap_name(cap); cap++)
 			offer(w, box_cap_name(cap), "");
 		offer(w, "ALL", "");
-	} else if (strcmp(option, "network") == 0) {
+	} else if (strcmp(option, "network") == 0 || strcmp(option, "volumes-from") == 0 ||
+		   (strcmp(option, "volume") == 0 && !strpbrk(w->prefix, "./"))) {
 		struct err e = {0};
 		struct app a = {0};
 		if (app_open(&a, false, &e) < 0)
 			return;
-		offer_networks(w, &a, true);
+		if (strcmp(option, "network") == 0)
+			offer_networks(w, &a, true);
+		else if (strcmp(option, "volume") == 0)
+			offer_volumes(w, &a);
+		else
+			offer_boxes(w, &a, false);
 		app_close(&a);
-	} else if (strcmp(placeholder, "FILE") == 0 || strcmp(placeholder, "FOLDER") == 0 ||
-		   strcmp(option, "security-opt") == 0) {
+	} else if (strcmp(option, "volume") == 0 || strcmp(placeholder, "FILE") == 0 ||
+		   strcmp(placeholder, "FOLDER") == 0 || strcmp(option, "security-opt") == 0) {
 		offer_files(w);
 	}
 }

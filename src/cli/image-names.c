@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "audit.h"
-#include "base/units.h"
 #include "image-fields.h"
 #include "prune.h"
 
@@ -133,41 +132,48 @@ static int prune_selected(const struct cmd *c, struct pruning *pr, struct app *a
 	return status;
 }
 
-static int prune_images(const struct cmd *c, const struct prune *p, struct err *e)
+int prune_images(const struct cmd *c, struct app *a, const struct prune *p, uint64_t *bytes, struct err *e)
 {
-	CLEANUP(app_close) struct app a = {0};
 	struct pruning pr = {.p = p};
 	uint64_t before = 0, after = 0, unused;
 	int status = 0;
-	char size[16];
 
-	int r = app_open(&a, true, e);
+	int r = oci_image_list(a->store, &pr.list, &pr.n, e);
 	if (r == 0)
-		r = oci_image_list(a.store, &pr.list, &pr.n, e);
-	if (r == 0)
-		r = oci_store_bytes(a.store, &before, e);
+		r = oci_store_bytes(a->store, &before, e);
 	if (r == 0) {
 		pr.usage = calloc(pr.n + 1, sizeof(*pr.usage));
-		r = pr.usage ? oci_image_usage(a.store, pr.list, pr.n, pr.usage, &unused, e) : err_oom(e);
+		r = pr.usage ? oci_image_usage(a->store, pr.list, pr.n, pr.usage, &unused, e) : err_oom(e);
 	}
 	if (r == 0) {
-		status = prune_selected(c, &pr, &a);
-		r = oci_store_gc(a.store, e);
+		status = prune_selected(c, &pr, a);
+		r = oci_store_gc(a->store, e);
 	}
 	if (r == 0)
-		r = oci_store_drop_partial(a.store, &unused, e); /* counted below */
+		r = oci_store_drop_partial(a->store, &unused, e); /* counted below */
 	if (r == 0)
-		r = oci_store_bytes(a.store, &after, e);
+		r = oci_store_bytes(a->store, &after, e);
 	oci_image_list_free(pr.list, pr.n);
 	free(pr.usage);
+	if (pr.removed)
+		putchar('\n');
 	if (r < 0)
 		return r;
-	uint64_t bytes = before > after ? before - after : 0; /* others may be pulling */
-	printf("%sTotal reclaimed space: %s", pr.removed ? "\n" : "", format_size(size, sizeof(size), bytes));
-	if (bytes >= 1000)
-		printf(" (%llu bytes)", (unsigned long long)bytes);
-	putchar('\n');
+	*bytes += before > after ? before - after : 0; /* others may be pulling */
 	return status;
+}
+
+static int prune_store(const struct cmd *c, const struct prune *p, struct err *e)
+{
+	CLEANUP(app_close) struct app a = {0};
+	uint64_t bytes = 0;
+	int r = app_open(&a, true, e);
+
+	if (r == 0)
+		r = prune_images(c, &a, p, &bytes, e);
+	if (r >= 0)
+		prune_print_reclaimed(bytes);
+	return r;
 }
 
 int cmd_image_prune(const struct cmd *c, int argc, char **argv)
@@ -183,6 +189,6 @@ int cmd_image_prune(const struct cmd *c, int argc, char **argv)
 		printf("Total reclaimed space: 0B\n");
 	if (answer != PRUNE_YES)
 		return status;
-	int r = prune_images(c, &p, &e);
+	int r = prune_store(c, &p, &e);
 	return r < 0 ? app_fail(c, &e, 1) : r;
 }

@@ -5,6 +5,7 @@
 
 #include "base/io.h"
 #include "base/units.h"
+#include "box/volume.h"
 #include "inspect.h"
 #include "ports.h"
 #include "usage.h"
@@ -82,6 +83,118 @@ static json_t *state_json(const struct app *a, const struct box *b)
 	/* Ours: it waits because its log cannot be written. */
 	json_object_set_new(j, "LogStalled", json_boolean(box_is_live(b) && box_log_stalled(a->st, b)));
 	return j;
+}
+
+/* ---- Mounts ---- */
+
+static const char *mount_type(const struct box_mount *m)
+{
+	return m->type == BOX_MOUNT_BIND ? "bind" : "volume";
+}
+
+/* As Docker's, with Name and Driver of volumes alone. */
+static json_t *mount_json(const struct app *a, const struct box_mount *m)
+{
+	bool bind = m->type == BOX_MOUNT_BIND;
+	CLEANUP(box_volume_freep) struct box_volume *v = NULL;
+	CLEANUP_FREE char *path = NULL;
+	json_t *j = json_pack("{s:s}", "Type", mount_type(m));
+
+	if (!bind) {
+		if (m->source && box_volume_find(a->st, m->source, &v, NULL) == 0)
+			path = box_volume_path(a->st, v);
+		json_object_set_new(j, "Name", json_from_text(m->source ? m->source : ""));
+	}
+	json_object_set_new(j, "Source", json_from_text(bind ? m->source : path ? path : ""));
+	json_object_set_new(j, "Destination", json_from_text(m->target));
+	if (!bind)
+		json_object_set_new(j, "Driver", json_string(v ? v->driver : "local"));
+	json_object_set_new(j, "Mode", json_string(m->read_only ? "ro" : ""));
+	json_object_set_new(j, "RW", json_boolean(!m->read_only));
+	json_object_set_new(j, "Propagation", json_string(bind ? "rprivate" : ""));
+	return j;
+}
+
+static json_t *mounts_json(const struct app *a, const struct box_config *c)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < c->n_mounts; i++)
+		json_array_append_new(list, mount_json(a, &c->mounts[i]));
+	return list;
+}
+
+/* What -v cannot say. */
+static bool is_long(const struct box_mount *m)
+{
+	return m->subpath || m->labels.n || m->opts.n || (m->type == BOX_MOUNT_BIND && !m->create);
+}
+
+/* HostConfig.Mounts: as the option had it. */
+static json_t *long_mount_json(const struct box_mount *m)
+{
+	json_t *j = json_pack("{s:s, s:o, s:o}", "Type", mount_type(m), "Source",
+		json_from_text(m->source ? m->source : ""), "Target", json_from_text(m->target));
+
+	if (m->read_only)
+		json_object_set_new(j, "ReadOnly", json_true());
+	if (m->type == BOX_MOUNT_BIND)
+		return j;
+	json_t *options = json_object();
+	if (m->no_copy)
+		json_object_set_new(options, "NoCopy", json_true());
+	if (m->labels.n)
+		json_object_set_new(options, "Labels", json_from_pairs(&m->labels));
+	if (m->opts.n)
+		json_object_set_new(options, "DriverConfig",
+			json_pack("{s:s, s:o}", "Name", "local", "Options", json_from_pairs(&m->opts)));
+	if (m->subpath)
+		json_object_set_new(options, "Subpath", json_from_text(m->subpath));
+	json_object_set_new(j, "VolumeOptions", options);
+	return j;
+}
+
+/* Anonymous volumes are in Config.Volumes alone. */
+static void add_binds(json_t *j, const struct box_config *c)
+{
+	json_t *binds = json_array(), *mounts = json_array();
+
+	for (size_t i = 0; i < c->n_mounts; i++) {
+		const struct box_mount *m = &c->mounts[i];
+		const char *mode = m->read_only && m->no_copy ? ":ro,nocopy"
+				   : m->read_only	      ? ":ro"
+				   : m->no_copy		      ? ":nocopy"
+							      : "";
+		if (is_long(m)) {
+			json_array_append_new(mounts, long_mount_json(m));
+		} else if (!m->anonymous && m->source) {
+			CLEANUP_FREE char *text = str_printf("%s:%s%s", m->source, m->target, mode);
+			json_array_append_new(binds, json_from_text(text ? text : ""));
+		}
+	}
+	json_object_set_new(j, "Binds", json_array_size(binds) ? json_incref(binds) : json_null());
+	if (json_array_size(mounts))
+		json_object_set(j, "Mounts", mounts);
+	json_object_set_new(j, "VolumeDriver", json_string(""));
+	json_object_set_new(j, "VolumesFrom", json_null()); /* by now they are among the others */
+	json_decref(binds);
+	json_decref(mounts);
+}
+
+/* Config.Volumes: those that have no name of the user's. */
+static json_t *volumes_json(const struct box_config *c)
+{
+	json_t *j = json_object();
+
+	for (size_t i = 0; i < c->n_mounts; i++) {
+		CLEANUP_FREE char *target = text_escape_dup(c->mounts[i].target);
+		if (c->mounts[i].anonymous && target)
+			json_object_set_new(j, target, json_object());
+	}
+	if (json_object_size(j))
+		return j;
+	json_decref(j);
+	return json_null();
 }
 
 /* ---- HostConfig ---- */
@@ -186,7 +299,7 @@ static json_t *host_config_json(const struct app *a, const struct box *b)
 	const struct box_config *c = &b->config;
 	json_t *j = json_object();
 
-	json_object_set_new(j, "Binds", json_null());
+	add_binds(j, c);
 	json_object_set_new(j, "LogConfig",
 		json_pack("{s:s, s:o}", "Type", box_log_driver_name(c->log.driver), "Config",
 			json_from_pairs(&c->log.opts)));
@@ -200,6 +313,11 @@ static json_t *host_config_json(const struct app *a, const struct box *b)
 	json_object_set_new(j, "DnsOptions", json_from_strv(&c->dns_opts));
 	json_object_set_new(j, "DnsSearch", json_from_strv(&c->dns_search));
 	json_object_set_new(j, "ExtraHosts", list_or_null(&c->add_hosts));
+	if (c->disk_bytes) {
+		char size[32];
+		snprintf(size, sizeof(size), "%llu", (unsigned long long)c->disk_bytes);
+		json_object_set_new(j, "StorageOpt", json_pack("{s:s}", "size", size));
+	}
 	json_object_set_new(j, "Annotations", json_from_pairs(&c->annotations));
 	add_resources(j, c);
 	add_security(j, c);
@@ -252,6 +370,7 @@ static json_t *config_json(const struct box *b)
 		json_from_strv(&c->entrypoint), "Labels", json_from_pairs(&c->labels), "StopSignal",
 		signal_json(c->stop_signal), "StopTimeout", (int)(c->stop_timeout_ns / 1000000000));
 
+	json_object_set_new(j, "Volumes", volumes_json(c));
 	if (c->exposed_ports.n)
 		json_object_set_new(j, "ExposedPorts", ports_json(&c->exposed_ports));
 	if (c->health.test.n)
@@ -265,10 +384,10 @@ static json_t *config_json(const struct box *b)
 static json_t *machine_json(const struct box *b)
 {
 	enum accel accel = ACCEL_AUTO;
-	json_t *j = json_pack("{s:s, s:i, s:I, s:n, s:n, s:n, s:n, s:n}", "AcceleratorRequested",
+	json_t *j = json_pack("{s:s, s:i, s:I, s:n, s:n, s:n, s:n, s:n, s:n}", "AcceleratorRequested",
 		accel_name(b->config.accel), "VCPUs", (int)b->config.vcpus, "Memory",
 		(json_int_t)b->config.mem_bytes, "Backend", "Accelerator", "HardwareIsolation", "Confinement",
-		"ConfinementMissing");
+		"ConfinementMissing", "FileServer");
 
 	if (!b->accel || accel_parse(b->accel, &accel) < 0)
 		return j;
@@ -308,7 +427,7 @@ json_t *inspect_box_json(const struct app *a, const struct box *b, bool with_siz
 		json_object_set_new(j, "SizeRw", json_integer((json_int_t)own));
 		json_object_set_new(j, "SizeRootFs", json_integer((json_int_t)all));
 	}
-	json_object_set_new(j, "Mounts", json_array());
+	json_object_set_new(j, "Mounts", mounts_json(a, c));
 	json_object_set_new(j, "Config", config_json(b));
 	json_object_set_new(j, "NetworkSettings", inspect_network_settings(a, b));
 	json_object_set_new(j, "Machine", machine_json(b));

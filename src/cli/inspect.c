@@ -5,10 +5,12 @@
 
 #include "format.h"
 #include "network.h"
+#include "snapshot.h"
+#include "volume.h"
 
 struct inspect_opts {
 	const char *format, *type;
-	bool size, boxes, images, networks; /* which of them are looked for */
+	bool size, boxes, images, networks, volumes, snapshots; /* which of them are looked for */
 	struct template *template;
 };
 
@@ -18,6 +20,8 @@ static int inspect_one(
 	CLEANUP(box_freep) struct box *b = NULL;
 	CLEANUP(oci_image_freep) struct oci_image *i = NULL;
 	CLEANUP(box_network_freep) struct box_network *n = NULL;
+	CLEANUP(box_volume_freep) struct box_volume *v = NULL;
+	CLEANUP(box_snapshot_freep) struct box_snapshot *s = NULL;
 	int r = -ENOENT;
 
 	if (o->boxes)
@@ -34,8 +38,19 @@ static int inspect_one(
 		if (r == 0 && !(*ret = network_json(a, n, e)))
 			r = e->code;
 	}
-	return r == -ENOENT && o->boxes && o->images ? err_set(e, r, "no such box, image or network: %s", ref)
-						     : r;
+	if (r == -ENOENT && o->volumes) {
+		r = box_volume_find(a->st, ref, &v, e);
+		if (r == 0 && !(*ret = volume_json(a, v, e)))
+			r = e->code;
+	}
+	if (r == -ENOENT && o->snapshots) {
+		r = box_snapshot_find(a->st, ref, &s, e);
+		if (r == 0 && !(*ret = snapshot_json(a, s)))
+			r = err_oom(e);
+	}
+	if (r == -ENOENT && o->boxes && o->images)
+		return err_set(e, r, "no such box, image, network, volume or snapshot: %s", ref);
+	return r;
 }
 
 /* What is not there in JSON is nothing in templates, so that {{if .State.Health}} is no error. */
@@ -95,12 +110,14 @@ static int inspect_all(const struct cmd *c, const struct inspect_opts *o, int ar
 int cmd_inspect(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(template_freep) struct template *t = NULL;
-	struct inspect_opts o = {.boxes = true, .images = true, .networks = true};
+	struct inspect_opts o = {
+		.boxes = true, .images = true, .networks = true, .volumes = true, .snapshots = true};
 	struct opt opts[] = {
 		{'f', "format", OPT_STR, &o.format, "FORMAT", "json, or a template like '{{.State.Status}}'"},
 		{'s', "size", OPT_FLAG, &o.size, NULL, "with what a box takes on disk"},
 		{0, "type", OPT_STR, &o.type, "TYPE",
-			"only a container (or box), an image or a network of this name"},
+			"only a container (or box), an image, a network, a volume or a snapshot of this "
+			"name"},
 		{0}};
 	struct err e = {0};
 
@@ -108,14 +125,17 @@ int cmd_inspect(const struct cmd *c, int argc, char **argv)
 	if (r > 0)
 		return 0;
 	if (r == 0 && argc < 2)
-		return app_usage(c, "a box, an image or a network is needed");
+		return app_usage(c, "a box, an image, a network, a volume or a snapshot is needed");
 	if (r == 0 && o.type) {
 		o.boxes = strcmp(o.type, "container") == 0 || strcmp(o.type, "box") == 0;
 		o.images = strcmp(o.type, "image") == 0;
 		o.networks = strcmp(o.type, "network") == 0;
-		if (!o.boxes && !o.images && !o.networks)
-			r = err_set(
-				&e, -EINVAL, "--type %s: expected container, box, image or network", o.type);
+		o.volumes = strcmp(o.type, "volume") == 0;
+		o.snapshots = strcmp(o.type, "snapshot") == 0;
+		if (!o.boxes && !o.images && !o.networks && !o.volumes && !o.snapshots)
+			r = err_set(&e, -EINVAL,
+				"--type %s: expected container, box, image, network, volume or snapshot",
+				o.type);
 	}
 	if (o.format && !*o.format)
 		o.format = NULL;

@@ -25,22 +25,55 @@ static const struct cmd network_commands[] = {
 		OPERANDS_NETWORKS},
 };
 
+static const struct cmd volume_commands[] = {
+	{"volume create", "[OPTIONS] [VOLUME]", "make a volume", cmd_volume_create, 1},
+	{"volume inspect", "[OPTIONS] VOLUME [VOLUME...]", "show everything about volumes as JSON",
+		cmd_volume_inspect, 1, OPERANDS_VOLUMES, true},
+	{"volume ls", "[OPTIONS]", "list volumes", cmd_volume_ls, 1, OPERANDS_NONE, true, .alias = "list"},
+	{"volume prune", "[OPTIONS]", "remove anonymous volumes that no box needs", cmd_volume_prune, 1},
+	{"volume rm", "[OPTIONS] VOLUME [VOLUME...]", "remove volumes", cmd_volume_rm, 1, OPERANDS_VOLUMES,
+		.alias = "remove"},
+};
+
+static const struct cmd snapshot_commands[] = {
+	{"snapshot create", "[OPTIONS] BOX [NAME]", "keep the disk of a box as it is now",
+		cmd_snapshot_create, 1, OPERANDS_BOX},
+	{"snapshot fork", "[OPTIONS] SNAPSHOT", "make boxes of a snapshot", cmd_snapshot_fork, 1,
+		OPERANDS_SNAPSHOT},
+	{"snapshot inspect", "[OPTIONS] SNAPSHOT [SNAPSHOT...]", "show everything about snapshots as JSON",
+		cmd_snapshot_inspect, 1, OPERANDS_SNAPSHOTS, true},
+	{"snapshot ls", "[OPTIONS]", "list snapshots", cmd_snapshot_ls, 1, OPERANDS_NONE, true,
+		.alias = "list"},
+	{"snapshot prune", "[OPTIONS]", "remove old snapshots", cmd_snapshot_prune, 1},
+	{"snapshot restore", "[OPTIONS] SNAPSHOT | BOX SNAPSHOT",
+		"make a box of a snapshot, or put a box back to one", cmd_snapshot_restore, 1,
+		OPERANDS_BOX_SNAPSHOT},
+	{"snapshot rm", "SNAPSHOT [SNAPSHOT...]", "remove snapshots", cmd_snapshot_rm, 1, OPERANDS_SNAPSHOTS,
+		.alias = "remove"},
+};
+
 static const struct cmd commands[] = {
 	{"attach", "[OPTIONS] BOX", "connect the terminal with a running box", cmd_attach, 1,
 		OPERANDS_LIVE_BOX},
 	{"audit", "[OPTIONS]", "show what was done here, by whom, and how it went", cmd_audit, 1,
 		OPERANDS_NONE, true},
+	{"commit", "[OPTIONS] BOX [IMAGE]", "make an image of what a box has changed", cmd_commit, 1,
+		OPERANDS_BOX},
 	{"completion", "bash|zsh|fish", "print a script that completes our commands", cmd_completion, 1,
 		OPERANDS_NONE, true},
 	{"container-update", "OPTIONS BOX [BOX...]", "change limits and the restart policy of boxes",
 		cmd_container_update, 1, OPERANDS_BOXES},
+	{"cp", "[OPTIONS] BOX:SOURCE TARGET|- | SOURCE|- BOX:TARGET",
+		"copy files between this host and a box", cmd_cp, 1},
 	{"create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "make a box without starting it", cmd_create, 125,
 		OPERANDS_IMAGE},
-	{"df", "[OPTIONS]", "show what images and boxes take on disk", cmd_df, 1, OPERANDS_NONE, true},
+	{"df", "[OPTIONS]", "show what everything takes on disk", cmd_df, 1, OPERANDS_NONE, true},
+	{"diff", "BOX", "list what a box changed in the files of its image", cmd_diff, 1, OPERANDS_BOX, true},
 	{"events", "[OPTIONS]", "show what happens to boxes and images, as it happens", cmd_events, 1,
 		OPERANDS_NONE, true},
 	{"exec", "[OPTIONS] BOX COMMAND [ARG...]", "run a command in a running box", cmd_exec, 125,
 		OPERANDS_BOX_COMMAND},
+	{"export", "[OPTIONS] BOX", "write the files of a box to an archive", cmd_export, 1, OPERANDS_BOX},
 	{"history", "[OPTIONS] IMAGE", "show the steps that made an image", cmd_history, 1, OPERANDS_IMAGES,
 		true},
 	{"image-check", "[OPTIONS]", "check everything that is stored of images", cmd_image_check, 1},
@@ -52,8 +85,8 @@ static const struct cmd commands[] = {
 		cmd_import, 1, OPERANDS_FILE_IMAGE},
 	{"info", "[OPTIONS]", "show this host, its accelerator and what is stored", cmd_info, 1,
 		OPERANDS_NONE, true},
-	{"inspect", "[OPTIONS] BOX|IMAGE|NETWORK [...]",
-		"show everything about boxes, images or networks as JSON", cmd_inspect, 1, OPERANDS_ANY,
+	{"inspect", "[OPTIONS] BOX|IMAGE|NETWORK|VOLUME|SNAPSHOT [...]",
+		"show everything about boxes, images and the others as JSON", cmd_inspect, 1, OPERANDS_ANY,
 		true},
 	{"kill", "[OPTIONS] BOX [BOX...]", "send a signal to boxes", cmd_kill, 1, OPERANDS_BOXES},
 	{"load", "[OPTIONS]", "read images from an archive (docker save, OCI)", cmd_load, 1},
@@ -83,16 +116,21 @@ static const struct cmd commands[] = {
 		OPERANDS_IMAGE},
 	{"save", "[OPTIONS] IMAGE [IMAGE...]", "write images to an archive", cmd_save, 1, OPERANDS_IMAGES},
 	{"shell", "[OPTIONS] BOX", "start a shell in a running box", cmd_shell, 125, OPERANDS_LIVE_BOX},
+	{"snapshot", "COMMAND", "keep disks of boxes, and go back to them", NULL, 1, OPERANDS_NONE, false,
+		snapshot_commands, ARRAY_LEN(snapshot_commands)},
 	{"start", "[OPTIONS] BOX [BOX...]", "start boxes that do not run", cmd_start, 1, OPERANDS_BOXES},
 	{"stats", "[OPTIONS] [BOX...]", "show what boxes use, again every second", cmd_stats, 1,
 		OPERANDS_BOXES},
 	{"stop", "[OPTIONS] BOX [BOX...]", "ask boxes to stop, then kill them", cmd_stop, 1, OPERANDS_BOXES,
 		true},
+	{"system-prune", "[OPTIONS]", "remove all that is not in use", cmd_system_prune, 1},
 	{"tag", "IMAGE NAME", "give an image a further name", cmd_tag, 1, OPERANDS_IMAGES},
 	{"top", "BOX [PS OPTIONS]", "list the processes of a running box", cmd_top, 1, OPERANDS_LIVE_BOX,
 		true},
 	{"unpause", "BOX [BOX...]", "let paused boxes go on", cmd_unpause, 1, OPERANDS_BOXES},
 	{"version", "[OPTIONS]", "show the version", cmd_version, 1, OPERANDS_NONE, true},
+	{"volume", "COMMAND", "manage volumes", NULL, 1, OPERANDS_NONE, false, volume_commands,
+		ARRAY_LEN(volume_commands)},
 	{"wait", "[OPTIONS] BOX [BOX...]", "wait until boxes have ended and print their exit codes", cmd_wait,
 		1, OPERANDS_BOXES, true},
 };
@@ -158,6 +196,19 @@ static int run_group(const struct cmd *group, int argc, char **argv)
 	return app_fail(group, &e, group->usage_status);
 }
 
+/* Docker's `system X`, which nothing lists, is a command of its own here. NULL: none. */
+static const char *of_system(const char *word)
+{
+	static const char *const words[][2] = {
+		{"df", "df"}, {"events", "events"}, {"info", "info"}, {"prune", "system-prune"}};
+
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		if (strcmp(word, words[i][0]) == 0)
+			return words[i][1];
+	}
+	return NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct err e = {0};
@@ -178,6 +229,11 @@ int main(int argc, char **argv)
 		name = "version";
 	if (strcmp(name, "__complete") == 0)
 		return completion_words(commands, ARRAY_LEN(commands), argc - 2, argv + 2);
+	if (strcmp(name, "system") == 0 && argc > 2 && of_system(argv[2])) {
+		name = of_system(argv[2]);
+		argc--;
+		argv++;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
 		if (strcmp(name, commands[i].name) == 0)
 			return commands[i].subs ? run_group(&commands[i], argc - 1, argv + 1)

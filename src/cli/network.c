@@ -266,21 +266,18 @@ int cmd_network_rm(const struct cmd *c, int argc, char **argv)
 
 /* ---- prune ---- */
 
-static int prune_unused(const struct cmd *c, const struct prune *p, struct err *e)
+int prune_networks(const struct cmd *c, struct app *a, const struct prune *p, struct err *e)
 {
-	CLEANUP(app_close) struct app a = {0};
 	struct box_network **list = NULL;
 	size_t n = 0, removed = 0;
 	int status = 0;
+	int r = box_network_list(a->st, &list, &n, e);
 
-	int r = app_open(&a, false, e);
-	if (r == 0)
-		r = box_network_list(a.st, &list, &n, e);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		struct err one = {0};
 		if (!prune_fits(p, list[i]->created_ns, &list[i]->labels))
 			continue;
-		int k = box_network_remove(a.st, list[i], &one);
+		int k = box_network_remove(a->st, list[i], &one);
 		if (k == 0)
 			printf("%s%s\n", removed++ ? "" : "Deleted Networks:\n", list[i]->name);
 		else if (k != -EBUSY && k != -EPERM && k != -ENOENT) /* in use, predefined, or gone */
@@ -295,12 +292,15 @@ static int prune_unused(const struct cmd *c, const struct prune *p, struct err *
 int cmd_network_prune(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(prune_done) struct prune p = {0};
+	CLEANUP(app_close) struct app a = {0};
 	struct err e = {0};
 	int status;
 
 	if (prune_begin(c, &p, "all networks that no box is on", argc, argv, &status) != PRUNE_YES)
 		return status;
-	int r = prune_unused(c, &p, &e);
+	int r = app_open(&a, false, &e);
+	if (r == 0)
+		r = prune_networks(c, &a, &p, &e);
 	return r < 0 ? app_fail(c, &e, 1) : r;
 }
 

@@ -35,11 +35,15 @@ enum operands {
 	OPERANDS_BOXES,
 	OPERANDS_IMAGE, /* one, then a program and its arguments */
 	OPERANDS_IMAGES,
-	OPERANDS_ANY, /* boxes, images and networks */
+	OPERANDS_ANY, /* boxes, images, networks and volumes */
 	OPERANDS_NETWORKS,
-	OPERANDS_NETWORK_BOX, /* a network, then a box */
-	OPERANDS_FILE_IMAGE,  /* a file, then an image */
-	OPERANDS_REGISTRY,    /* one that an image came from */
+	OPERANDS_VOLUMES,
+	OPERANDS_SNAPSHOT, /* one */
+	OPERANDS_SNAPSHOTS,
+	OPERANDS_BOX_SNAPSHOT, /* a box or a snapshot, then a snapshot */
+	OPERANDS_NETWORK_BOX,  /* a network, then a box */
+	OPERANDS_FILE_IMAGE,   /* a file, then an image */
+	OPERANDS_REGISTRY,     /* one that an image came from */
 };
 
 struct cmd {

@@ -3,18 +3,17 @@
 
 #include <string.h>
 
+#include "base/io.h"
+#include "base/units.h"
+
 void prune_done(struct prune *p)
 {
 	strv_done(&p->filters);
 	image_filter_free(p->filter);
 }
 
-static int parse_filters(struct prune *p, struct err *e)
+int prune_parse(struct prune *p, unsigned keys, struct err *e)
 {
-	unsigned keys = IMAGE_FILTER_LABEL | IMAGE_FILTER_NO_LABEL | IMAGE_FILTER_UNTIL;
-
-	if (p->all_help)
-		keys |= IMAGE_FILTER_DANGLING;
 	int r = image_filter_parse(&p->filters, NULL, keys, &p->filter, e);
 	if (r < 0)
 		return r;
@@ -25,21 +24,52 @@ static int parse_filters(struct prune *p, struct err *e)
 	return 0;
 }
 
+/* Docker's other way to say -a for volumes: taken out of the list. */
+static int take_all(struct prune *p, struct err *e)
+{
+	size_t kept = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < p->filters.n; i++) {
+		char *f = p->filters.v[i];
+		if (r < 0 || strncmp(f, "all=", 4) != 0) {
+			p->filters.v[kept++] = f;
+			continue;
+		}
+		p->all = strcmp(f + 4, "true") == 0 || strcmp(f + 4, "1") == 0;
+		if (!p->all && strcmp(f + 4, "false") != 0 && strcmp(f + 4, "0") != 0)
+			r = err_set(e, -EINVAL, "--filter %s: expected true or false", f);
+		free(f);
+	}
+	if (kept < p->filters.n)
+		p->filters.v[kept] = NULL;
+	p->filters.n = kept;
+	return r;
+}
+
+static int parse_filters(struct prune *p, struct err *e)
+{
+	unsigned keys = IMAGE_FILTER_LABEL | IMAGE_FILTER_NO_LABEL;
+	int r = p->volumes ? take_all(p, e) : 0;
+
+	if (!p->volumes)
+		keys |= IMAGE_FILTER_UNTIL | (p->all_help ? IMAGE_FILTER_DANGLING : 0);
+	return r < 0 ? r : prune_parse(p, keys, e);
+}
+
 bool prune_fits(const struct prune *p, int64_t created_ns, const struct strv *labels)
 {
 	return image_filter_match(
 		p->filter, &(struct image_filter_subject){.created_ns = created_ns, .labels = labels});
 }
 
-/* 1 yes, 0 no, -ECANCELED when nobody answers. */
-static int ask(const struct prune *p, const char *what, struct err *e)
+int prune_ask(const struct prune *p, const char *warning, struct err *e)
 {
 	char answer[16];
 
 	if (p->force)
 		return 1;
-	fprintf(stderr, "WARNING! This will remove %s%s.\nAre you sure you want to continue? [y/N] ", what,
-		p->filters.n ? " that the filters select" : "");
+	fprintf(stderr, "WARNING! This will remove%s\nAre you sure you want to continue? [y/N] ", warning);
 	if (!fgets(answer, sizeof(answer), stdin)) {
 		fputc('\n', stderr);
 		err_set(e, -ECANCELED, "nobody confirmed it");
@@ -49,14 +79,34 @@ static int ask(const struct prune *p, const char *what, struct err *e)
 	return strcasecmp(answer, "y") == 0 || strcasecmp(answer, "yes") == 0;
 }
 
+static int ask(const struct prune *p, const char *what, struct err *e)
+{
+	CLEANUP_FREE char *warning =
+		str_printf(" %s%s.", what, p->filters.n ? " that the filters select" : "");
+
+	return warning ? prune_ask(p, warning, e) : err_oom(e);
+}
+
+void prune_print_reclaimed(uint64_t bytes)
+{
+	char size[16];
+
+	printf("Total reclaimed space: %s", format_size(size, sizeof(size), bytes));
+	if (bytes >= 1000)
+		printf(" (%llu bytes)", (unsigned long long)bytes);
+	putchar('\n');
+}
+
 enum prune_answer prune_begin(
 	const struct cmd *c, struct prune *p, const char *what, int argc, char **argv, int *ret_status)
 {
 	struct opt opts[] = {{'a', "all", OPT_FLAG, &p->all, NULL, p->all_help},
 		{0, "filter", OPT_LIST, &p->filters, "FILTER",
-			p->all_help ? "only these: until=TIME (created before), label=KEY[=VALUE], label!=…, "
-				      "dangling=false as -a"
-				    : "only these: until=TIME (created before), label=KEY[=VALUE], label!=…"},
+			p->volumes ? "only these: label=KEY[=VALUE], label!=…; all=true as -a"
+			: p->all_help
+				? "only these: until=TIME (created before), label=KEY[=VALUE], label!=…, "
+				  "dangling=false as -a"
+				: "only these: until=TIME (created before), label=KEY[=VALUE], label!=…"},
 		{'f', "force", OPT_FLAG, &p->force, NULL, "do not ask"}, {0}};
 	struct err e = {0};
 

@@ -21,11 +21,12 @@ enum key {
 	KEY_PUBLISH,
 	KEY_SINCE,
 	KEY_STATUS,
+	KEY_VOLUME,
 	N_KEYS
 };
 
 static const char *const keys[N_KEYS] = {"ancestor", "before", "exited", "expose", "health", "id", "label",
-	"name", "network", "publish", "since", "status"};
+	"name", "network", "publish", "since", "status", "volume"};
 
 struct condition {
 	enum key key;
@@ -67,11 +68,9 @@ static int find_key(const char *given, size_t len, enum key *ret, struct err *e)
 			return 0;
 		}
 	}
-	if (strncmp(given, "volume=", 7) == 0)
-		return err_set(e, -EINVAL, "--filter %s: boxes have no volumes yet", given);
 	err_set(e, -EINVAL, "--filter %s: no such filter", given);
 	return err_hint(e, "there are ancestor, before, exited, expose, health, id, label, name, network, "
-			   "publish, since and status");
+			   "publish, since, status and volume");
 }
 
 static int parse_regex(struct condition *c, const char *given, struct err *e)
@@ -209,7 +208,8 @@ unsigned ps_filter_parts(const struct ps_filter *f)
 {
 	return (has_key(f, KEY_LABEL) ? BOX_PART_LABELS : 0u) |
 	       (has_key(f, KEY_EXPOSE) || has_key(f, KEY_PUBLISH) ? BOX_PART_PORTS : 0u) |
-	       (has_key(f, KEY_NETWORK) ? BOX_PART_NETWORKS : 0u);
+	       (has_key(f, KEY_NETWORK) ? BOX_PART_NETWORKS : 0u) |
+	       (has_key(f, KEY_VOLUME) ? BOX_PART_MOUNTS : 0u);
 }
 
 static bool fits_regex(const struct condition *c, const char *s)
@@ -251,6 +251,16 @@ static bool is_on(const char *network, const struct strv *networks)
 	return false;
 }
 
+/* By a volume's name, a folder of the host, or where it is mounted. */
+static bool is_mounted(const char *value, const struct strv *texts)
+{
+	for (size_t i = 0; i + 2 < texts->n; i += 3) {
+		if (strcmp(texts->v[i + 1], value) == 0 || strcmp(texts->v[i + 2], value) == 0)
+			return true;
+	}
+	return false;
+}
+
 static bool fits(const struct condition *c, const struct box *b)
 {
 	char slashed[BOX_NAME_MAX + 2];
@@ -282,6 +292,8 @@ static bool fits(const struct condition *c, const struct box *b)
 		return fits_regex(c, b->name) || fits_regex(c, slashed);
 	case KEY_STATUS:
 		return strcmp(c->value, box_state_name(b->state)) == 0;
+	case KEY_VOLUME:
+		return is_mounted(c->value, &b->mount_texts);
 	case N_KEYS:
 		break;
 	}

@@ -153,6 +153,40 @@ static json_t *created_json(const struct box *b)
 	return json_string(text);
 }
 
+enum { MOUNT_NAME_MAX = 15 };
+
+/* Sources and names, long ones cut unless asked not to. */
+static json_t *mounts_json(const struct listing *l, const struct box *b)
+{
+	CLEANUP(strv_done) struct strv names = {0};
+
+	for (size_t i = 0; i + 2 < b->mount_texts.n; i += 3) {
+		char *safe = text_escape_dup(b->mount_texts.v[i + 1]);
+		size_t cut = MOUNT_NAME_MAX - 1;
+		if (safe && !l->full && strlen(safe) > MOUNT_NAME_MAX) {
+			while (cut && ((unsigned char)safe[cut] & 0xc0) == 0x80)
+				cut--; /* not inside a character */
+			char *shorter = str_printf("%.*s…", (int)cut, safe);
+			free(safe);
+			safe = shorter;
+		}
+		if (!safe || strv_take(&names, safe) < 0)
+			return NULL;
+	}
+	return json_from_joined(&names, ",");
+}
+
+static json_t *local_volumes_json(const struct box *b)
+{
+	char text[24];
+	size_t n = 0;
+
+	for (size_t i = 0; i + 2 < b->mount_texts.n; i += 3)
+		n += strcmp(b->mount_texts.v[i], "volume") == 0;
+	snprintf(text, sizeof(text), "%zu", n);
+	return json_string(text);
+}
+
 static json_t *get_field(void *data, size_t row, size_t field)
 {
 	const struct listing *l = data;
@@ -190,8 +224,10 @@ static json_t *get_field(void *data, size_t row, size_t field)
 		return json_from_joined(&b->config.labels, ",");
 	case FIELD_NETWORKS:
 		return json_from_joined(&b->networks, ",");
+	case FIELD_MOUNTS:
+		return mounts_json(l, b);
 	case FIELD_LOCAL_VOLUMES:
-		return json_string("0");
+		return local_volumes_json(b);
 	default:
 		return json_string("");
 	}
@@ -263,9 +299,13 @@ static int list(const struct ps_opts *o, struct err *e)
 		r = ps_filter_resolve(filter, &a, e);
 	if (r < 0)
 		return r;
-	unsigned parts = (format_wants(format, "Command") ? BOX_PART_ARGV : 0) |
-			 (format_wants(format, "Ports") ? BOX_PART_PORTS : 0) |
-			 (format_wants(format, "Networks") ? BOX_PART_NETWORKS : 0) | ps_filter_parts(filter);
+	unsigned parts =
+		(format_wants(format, "Command") ? BOX_PART_ARGV : 0) |
+		(format_wants(format, "Ports") ? BOX_PART_PORTS : 0) |
+		(format_wants(format, "Networks") ? BOX_PART_NETWORKS : 0) |
+		(format_wants(format, "Mounts") || format_wants(format, "LocalVolumes") ? BOX_PART_MOUNTS
+											: 0) |
+		ps_filter_parts(filter);
 	if (format_wants(format, "Labels") || format_wants_labels(format))
 		parts |= BOX_PART_LABELS;
 	r = box_list_brief(a.st, o->all || o->n || ps_filter_wants_all(filter), parts, &l.boxes, &l.n, e);
@@ -284,7 +324,7 @@ int cmd_ps(const struct cmd *c, int argc, char **argv)
 	struct opt opts[] = {{'a', "all", OPT_FLAG, &o.all, NULL, "also those that do not run"},
 		{'f', "filter", OPT_LIST, &o.filters, "KEY=VALUE",
 			"only these: ancestor, before, exited, expose, health, id, label, name, network, "
-			"publish, since, status"},
+			"publish, since, status, volume"},
 		{0, "format", OPT_STR, &o.format, "FORMAT", FORMAT_HELP("Names")},
 		{'n', "last", OPT_STR, &o.last, "N", "the N that were created last, in any state"},
 		{'l', "latest", OPT_FLAG, &o.latest, NULL, "the one that was created last, in any state"},

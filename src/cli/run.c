@@ -192,6 +192,10 @@ static int make_box(struct app *a, const struct run_opts *o, int argc, char **ar
 		r = box_check_name_free(a->st, o->name, e); /* before anything is pulled for it */
 	if (r == 0)
 		r = spec_resolve_networks(&config, a->st, e);
+	if (r == 0)
+		r = spec_volumes_from(o, &config, a->st, e);
+	if (r == 0)
+		r = spec_check_sources(&config, e);
 	if (r == 0 && state == BOX_STARTING) {
 		r = check_accel(a, config.accel, &info, &got, e);
 	}

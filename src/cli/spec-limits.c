@@ -318,6 +318,28 @@ static int set_ulimits(const struct strv *given, struct wire_process *p, struct 
 	return 0;
 }
 
+/* Docker's option for what a box may write at most. */
+static int set_storage(const struct strv *given, struct box_config *c, struct err *e)
+{
+	static const char key[] = "size=";
+
+	for (size_t i = 0; i < given->n; i++) {
+		const char *s = given->v[i], *value = s + strlen(key);
+		if (strncmp(s, key, strlen(key)) != 0) {
+			err_set(e, -EINVAL, "--storage-opt %s: there is no such option", s);
+			return err_hint(e, "there is size=SIZE: how much the box may write");
+		}
+		uint64_t n = 0;
+		if (parse_size(value, &n) < 0)
+			return err_set(e, -EINVAL, "--storage-opt %s: expected a size like size=20g", s);
+		if (n < BOX_DISK_MIN || n > BOX_DISK_MAX)
+			return err_set(e, -EINVAL, "--storage-opt %s: expected a size from %llum to %llug", s,
+				BOX_DISK_MIN >> 20, BOX_DISK_MAX >> 30);
+		c->disk_bytes = (n + BOX_DISK_STEP - 1) & ~(BOX_DISK_STEP - 1);
+	}
+	return 0;
+}
+
 int spec_process_limits(const struct run_opts *o, struct box_config *c, struct err *e)
 {
 	const char *adj = o->oom_score_adj;
@@ -333,5 +355,6 @@ int spec_process_limits(const struct run_opts *o, struct box_config *c, struct e
 	if (o->shm_size && (parse_size(o->shm_size, &c->shm_bytes) < 0 || c->shm_bytes == 0 ||
 				   c->shm_bytes > MEMORY_MAX))
 		return err_set(e, -EINVAL, "--shm-size %s: expected a size like 64m", o->shm_size);
-	return set_ulimits(&o->ulimits, &c->process, e);
+	int r = set_storage(&o->storage_opts, c, e);
+	return r < 0 ? r : set_ulimits(&o->ulimits, &c->process, e);
 }

@@ -13,7 +13,7 @@ void run_opts_done(struct run_opts *o)
 		&o->groups, &o->cap_add, &o->cap_drop, &o->security_opts, &o->devices, &o->sysctls,
 		&o->ulimits, &o->tmpfs, &o->add_hosts, &o->dns, &o->dns_search, &o->dns_opts, &o->expose,
 		&o->log_opts, &o->publish, &o->networks, &o->network_aliases, &o->network_opts,
-		&o->egress_allow};
+		&o->storage_opts, &o->egress_allow, &o->volumes, &o->mounts, &o->volumes_from};
 
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		strv_done(lists[i]);
@@ -121,6 +121,8 @@ int spec_from_opts(const struct run_opts *o, struct box_config *c, struct err *e
 		r = spec_labels(o, c, e);
 	if (r == 0)
 		r = spec_security(o, c, e);
+	if (r == 0)
+		r = spec_mounts(o, c, e);
 	return r;
 }
 
@@ -179,6 +181,8 @@ int spec_add_image(struct box_config *c, const struct run_opts *o, const struct 
 		r = put_under(&c->labels, &image->labels, e);
 	if (r == 0)
 		r = spec_add_image_ports(c, image, e);
+	if (r == 0)
+		r = spec_add_image_volumes(c, image, e);
 	if (r == 0)
 		r = spec_add_image_health(c, o, image, e);
 	if (r < 0)

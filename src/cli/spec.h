@@ -31,6 +31,9 @@ struct run_opts {
 	struct strv cap_add, cap_drop, security_opts, devices, sysctls, ulimits, tmpfs;
 	struct strv add_hosts, dns, dns_search, dns_opts, expose, log_opts;
 	struct strv publish, networks, network_aliases, network_opts, egress_allow;
+	struct strv storage_opts;
+	struct strv volumes, mounts, volumes_from;
+	const char *volume_driver;
 };
 void run_opts_done(struct run_opts *o);
 
@@ -57,11 +60,24 @@ int spec_add_each(const struct strv *given, int (*add)(const char *, struct strv
 void spec_limits_default(struct box_config *c);
 /* Changes what is given. With update, for a box that exists: its memory bounds the limit, and it may get more CPUs. */
 int spec_limits(const struct limit_opts *o, bool update, struct box_config *c, struct err *e);
-/* Ulimits, shared memory, OOM score. */
+/* Ulimits, shared memory, OOM score, size of the disk. */
 int spec_process_limits(const struct run_opts *o, struct box_config *c, struct err *e);
 
 /* ---- spec-security.c: capabilities, seccomp, namespaces, devices, sysctls, file systems ---- */
 int spec_security(const struct run_opts *o, struct box_config *c, struct err *e);
+
+/* ---- spec-mounts.c: what is mounted, but for --tmpfs ---- */
+/* After spec_security, whose tmpfs have targets too. */
+int spec_mounts(const struct run_opts *o, struct box_config *c, struct err *e);
+/* Adds one -v, or one --mount. 0 or -errno. */
+int spec_add_volume(const char *s, struct box_config *c, struct err *e);
+int spec_add_mount(const char *s, struct box_config *c, struct err *e);
+/* Adds the mounts of other boxes, where nothing has their target. */
+int spec_volumes_from(const struct run_opts *o, struct box_config *c, struct state *st, struct err *e);
+/* -ENOENT where a source is not there that is not to be made: known before anything is done for the box. */
+int spec_check_sources(const struct box_config *c, struct err *e);
+/* Last: an anonymous volume for each VOLUME of the image that nothing is mounted on. */
+int spec_add_image_volumes(struct box_config *c, const struct oci_image *image, struct err *e);
 
 /* ---- spec-network.c: host name, hosts, DNS, networks ---- */
 int spec_network(const struct run_opts *o, struct box_config *c, struct err *e);

@@ -116,6 +116,7 @@ static int gather(struct app *a, json_t *j, struct err *e)
 	json_object_set_new(j, "HardwareIsolation", json_boolean(accel_isolates(accel)));
 	json_object_set_new(j, "KVM", json_string(info.kvm_reason));
 	add_path(j, "Network", box_find_asset("a3s-box-netd", &missing), &missing);
+	add_path(j, "FileServer", box_find_asset("a3s-box-fsd", &missing), &missing);
 	json_object_set_new(j, "Backend", json_string(accel_backend(accel)));
 	add_path(j, "Monitor", box_find_asset("a3s-box-vmm", &missing), &missing);
 	add_path(j, "QEMU", machine_qemu_path(&missing), &missing);

@@ -267,6 +267,8 @@ static void boot(struct guest *g)
 /* The box has this program too, under another name. */
 static int main_in_box(int argc, char **argv)
 {
+	if (argc == 2 && strcmp(argv[1], INIT_HOLD) == 0)
+		init_hold();
 	if (argc > 0 && strcmp(argv[0], INIT_NAME) == 0)
 		return init_main(argc, argv);
 	return nsexec_main(argc, argv);

@@ -56,7 +56,7 @@
 #define ROOT	  ROOTFS_DIR
 #define RUN	  "/run"
 #define IMAGE	  RUN "/image"
-#define SCRATCH	  RUN "/scratch"
+#define SCRATCH	  ROOTFS_SCRATCH
 #define CGROUP	  RUN "/cgroup"
 #define BOXDEV	  RUN "/boxdev"
 #define BOXPROC	  RUN "/boxproc"
@@ -146,9 +146,13 @@ static int make_upper(void)
 
 int rootfs_mount_scratch(char *what, size_t size)
 {
-	/* noinit_itable: the kernel would write zeros to a sparse file's free inode tables for minutes. */
-	return do_mount(
-		RUN "/dev/vdb", SCRATCH, "ext4", MS_NOATIME, "noinit_itable,errors=remount-ro", what, size);
+	/*
+	 * noinit_itable: the kernel would write zeros to a sparse file's free inode tables for minutes. discard: what is deleted goes
+	 * back to the host. The kernel does it behind each commit of the journal, in the background: 500 MB are back within a
+	 * second, and deleting 20,000 files takes a tenth longer.
+	 */
+	return do_mount(RUN "/dev/vdb", SCRATCH, "ext4", MS_NOATIME,
+		"noinit_itable,errors=remount-ro,discard", what, size);
 }
 
 #define LAYERS(image, scratch) "lowerdir=" image ",upperdir=" scratch "/upper,workdir=" scratch "/work"

@@ -13,9 +13,10 @@
  * `what`. The order is that of the comments in rootfs.c.
  */
 
-#define ROOTFS_DIR	"/rootfs"    /* the box's root, as PID 1 sees it */
-#define ROOTFS_ETC	"/run/"	     /* the box's /etc/hosts and its like */
-#define ROOTFS_ETC_KEPT "/run/kept-" /* what they were when PID 1 last wrote them */
+#define ROOTFS_DIR	"/rootfs"      /* the box's root, as PID 1 sees it */
+#define ROOTFS_SCRATCH	"/run/scratch" /* its own disk, likewise */
+#define ROOTFS_ETC	"/run/"	       /* the box's /etc/hosts and its like */
+#define ROOTFS_ETC_KEPT "/run/kept-"   /* what they were when PID 1 last wrote them */
 
 /*
  * IDs of a box in a user namespace: 0 to 65535 of the box and of its disks are 100000 and above outside. A map for

@@ -14,7 +14,7 @@
  * them, further ones wait in the socket's queue, and each has SERVER_START_NS to say what it wants.
  *
  * A connection that asks about the box goes to a process of its own, which is a session without a connection; so does one
- * that is carried into the box's network.
+ * that is carried into the box's network, takes or gives files, or holds the disk still.
  */
 #include "server.h"
 
@@ -26,7 +26,9 @@
 #include <sys/wait.h>
 
 #include "cgroup.h"
+#include "copy.h"
 #include "forward.h"
+#include "freeze.h"
 #include "net.h"
 #include "query.h"
 #include "rootfs.h"
@@ -78,26 +80,42 @@ int server_spawn(struct server *server, struct session *s, const struct wire_pro
 	return r;
 }
 
-pid_t server_query(struct server *server, int fd, const struct buf *in)
+pid_t server_help(struct server *server, enum session_helper kind, int fd, const struct buf *in)
 {
+	static const unsigned int most[] = {[HELPER_QUERY] = QUERY_MAX,
+		[HELPER_FORWARD] = FORWARD_MAX,
+		[HELPER_COPY] = COPY_MAX,
+		[HELPER_FREEZE] = 1};
 	unsigned int n = 0;
 
 	for (struct session *s = server->sessions; s; s = s->next)
-		n += s->query && s->pid;
+		n += s->helper == kind && s->pid;
 	if (server->stopping)
 		return -ESRCH;
-	return n < QUERY_MAX ? query_start(server->box, fd, in) : -EMFILE;
+	if (n >= most[kind])
+		return -EMFILE;
+	switch (kind) {
+	case HELPER_QUERY:
+		return query_start(server->box, fd, in);
+	case HELPER_FORWARD:
+		return forward_start(fd, in);
+	case HELPER_COPY:
+		/* Its files are seen from its own namespace, which is there when its first program is. */
+		return server->main_running || server->box->bare ? copy_start(server->box, fd, in)
+								 : -ENOTCONN;
+	case HELPER_FREEZE:
+		return freeze_start(fd, in);
+	case HELPER_NONE:
+		break;
+	}
+	return -EINVAL;
 }
 
-pid_t server_forward(struct server *server, int fd, const struct buf *in)
+void server_thaw(struct server *server)
 {
-	unsigned int n = 0;
-
 	for (struct session *s = server->sessions; s; s = s->next)
-		n += s->forward && s->pid;
-	if (server->stopping)
-		return -ESRCH;
-	return n < FORWARD_MAX ? forward_start(fd, in) : -EMFILE;
+		if (s->helper == HELPER_FREEZE && s->pid)
+			kill(s->pid, SIGKILL); /* and when it is reaped, freeze_end */
 }
 
 void server_sync_ahead(struct server *server)
@@ -228,7 +246,7 @@ int server_add(struct server *server, int fd)
 	int r;
 
 	for (s = server->sessions; s; s = s->next)
-		n += !s->forward;
+		n += s->helper != HELPER_FORWARD;
 	if (n >= SERVER_SESSIONS_MAX) {
 		close(fd);
 		return -EMFILE;

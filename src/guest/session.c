@@ -5,7 +5,7 @@
  * NEW --START--> STARTING --report: runs--> RUNNING --ended and output forwarded--> DONE
  *                   '------report: failed-------------------------------------------^
  * NEW --UPDATE, NETWORK, GET_STATS or GET_TASKS: query.c has the connection--> DONE, until its process ends
- * NEW --FORWARD: forward.c has it--> DONE, likewise
+ * NEW --FORWARD, COPY_OUT, COPY_IN or FREEZE: forward.c, copy.c or freeze.c has it--> DONE, likewise
  *
  * Every callback does its bit of input or output and ends in session_settle, which alone decides what happens
  * next: move queued input, watch what should be watched, end the session. It may free the session, so it
@@ -20,6 +20,7 @@
  * process ends, so that the process does not stop on a full pipe.
  */
 #include "session.h"
+#include "freeze.h"
 #include "query.h"
 #include "signals.h"
 
@@ -179,11 +180,13 @@ void session_reaped(struct session *s, int wait_status)
 	if (s->group_ends)
 		kill(-s->pid, SIGKILL); /* its group has this number until the last one is gone */
 	s->pid = 0;
+	if (s->helper == HELPER_FREEZE)
+		freeze_end();
 	s->status = (uint32_t)proc_status_code(wait_status);
 	if (s->status == 128 + SIGKILL) {
 		if (s->ended_by)
 			s->status = 128 + (uint32_t)s->ended_by;
-		else if (!s->query && !s->forward && server_oom_killed(s->server, s->main))
+		else if (s->helper == HELPER_NONE && server_oom_killed(s->server, s->main))
 			s->status |= WIRE_EXIT_OOM; /* also when a shell hands on that its child was killed */
 	}
 	stream_close(&s->stdin_end);
@@ -356,21 +359,29 @@ static int handle_start(struct session *s, const struct wire_frame *f)
 }
 
 /* The connection becomes that of a process which answers or carries; what is left here is the process. */
-static int hand_over(struct session *s, bool forward)
+static int hand_over(struct session *s, enum session_helper kind)
 {
-	pid_t pid =
-		forward ? server_forward(s->server, s->fd, &s->in) : server_query(s->server, s->fd, &s->in);
+	static const char *const too_many[] = {[HELPER_QUERY] = "too many questions at once",
+		[HELPER_FORWARD] = "too many connections at once",
+		[HELPER_COPY] = "too many copies at once",
+		[HELPER_FREEZE] = "its disk is being copied already"};
+	pid_t pid = server_help(s->server, kind, s->fd, &s->in);
 
-	if (pid == -EMFILE) {
-		send_fail(s, 125, forward ? "too many connections at once" : "too many questions at once");
+	if (pid == -EMFILE || pid == -ENOTCONN) {
+		bool errno_status = kind == HELPER_COPY || kind == HELPER_FREEZE; /* as wire.h has it */
+
+		send_fail(s,
+			!errno_status	 ? 125
+			: pid == -EMFILE ? EBUSY
+					 : ENOTCONN,
+			pid == -EMFILE ? too_many[kind] : "box is not running");
 		leave_new(s);
 		return 0;
 	}
 	if (pid < 0)
 		return pid;
 	s->pid = pid;
-	s->query = !forward;
-	s->forward = forward;
+	s->helper = kind;
 	s->state = SESSION_DONE;
 	leave_new(s);
 	drop_connection(s);
@@ -422,18 +433,41 @@ void session_signal(struct session *s, int sig)
 		return; /* not reaped yet, so else the number is still ours */
 	if (sig == SIGKILL)
 		s->ended_by = sig;
-	if (s->main && is_to_end(sig))
+	if (s->main && is_to_end(sig)) {
+		server_thaw(s->server);
 		server_sync_ahead(s->server);
-	if (!s->main || server_is_bare(s->server))
+	}
+	if (!s->main || server_is_bare(s->server)) {
 		kill(s->pid, sig);
-	else if (signals_to_init(s->pid, sig))
+	} else if (signals_to_init(s->pid, sig)) {
+		server_thaw(s->server);
 		s->ended_by = sig;
+	}
+}
+
+static enum session_helper helper_for(uint8_t type)
+{
+	if (query_is_question(type))
+		return HELPER_QUERY;
+	switch (type) {
+	case WIRE_FORWARD:
+		return HELPER_FORWARD;
+	case WIRE_COPY_OUT:
+	case WIRE_COPY_IN:
+		return HELPER_COPY;
+	case WIRE_FREEZE:
+		return HELPER_FREEZE;
+	default:
+		return HELPER_NONE;
+	}
 }
 
 static int handle_frame(struct session *s, const struct wire_frame *f)
 {
-	if (s->state == SESSION_NEW && (query_is_question(f->type) || f->type == WIRE_FORWARD))
-		return hand_over(s, f->type == WIRE_FORWARD);
+	enum session_helper helper = s->state == SESSION_NEW ? helper_for(f->type) : HELPER_NONE;
+
+	if (helper != HELPER_NONE)
+		return hand_over(s, helper);
 	if (f->type != WIRE_START && s->state == SESSION_NEW)
 		return -EPROTO;
 	switch (f->type) {

@@ -13,13 +13,21 @@ enum session_state {
 	SESSION_DONE,	  /* EXIT or FAIL written: the connection closes when it is out */
 };
 
+/* Its process is none of the box, but a copy of PID 1 that has the connection. */
+enum session_helper {
+	HELPER_NONE,
+	HELPER_QUERY,	/* answers questions (query.h) */
+	HELPER_FORWARD, /* carries a connection (forward.h) */
+	HELPER_COPY,	/* takes and gives files (copy.h) */
+	HELPER_FREEZE,	/* holds the disk still (freeze.h) */
+};
+
 struct session {
 	struct server *server;
 	struct session *next, **link; /* in the server's list */
 	enum session_state state;
 	bool main, tty;
-	bool query;	 /* its process is one that answers questions (query.h), outside of the box */
-	bool forward;	 /* likewise, one that carries a connection (forward.h) */
+	enum session_helper helper;
 	bool detached;	 /* DETACH was seen: the terminal outlives the connection */
 	bool group_ends; /* what is left of its process group ends with it */
 	pid_t pid;	 /* 0: no process, or reaped */
@@ -58,12 +66,13 @@ uint8_t *server_scratch(struct server *server);
 int server_spawn(struct server *server, struct session *s, const struct wire_process *p, struct spawn *ret);
 /* The box may be about to end: rootfs_sync_ahead, once at a time. */
 void server_sync_ahead(struct server *server);
+/* The workload is to end: what waits to write must be able to, or it never will. Ends what holds the disk still. */
+void server_thaw(struct server *server);
 /*
- * Starts a process that answers questions, or carries a connection: query_start, forward_start. -EMFILE when there are too
- * many, -ESRCH when the box is being stopped.
+ * Starts a helper: query_start and the like. -EMFILE when there are too many of its kind, -ESRCH when the box is being stopped,
+ * -ENOTCONN when it has to be running for this and is not.
  */
-pid_t server_query(struct server *server, int fd, const struct buf *in);
-pid_t server_forward(struct server *server, int fd, const struct buf *in);
+pid_t server_help(struct server *server, enum session_helper kind, int fd, const struct buf *in);
 /*
  * Whether the kernel has killed a process of the box for want of memory: in this boot (the workload asks), or since this
  * was last asked.

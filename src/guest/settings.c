@@ -26,8 +26,8 @@
 
 #include "base/io.h"
 #include "devices.h"
+#include "mounts.h"
 #include "rootfs.h"
-#include "tmpfs.h"
 
 #define DEVICES_DEPTH 4 /* folders below /dev */
 
@@ -39,7 +39,7 @@ static int fail(int r, char *why, size_t size, const char *what, const char *of)
 
 bool settings_unusual(const struct wire_config *c)
 {
-	return c->tmpfs.n || c->sysctls.n || c->devices.n || c->privileged || c->unmasked ||
+	return c->tmpfs.n || c->n_mounts || c->sysctls.n || c->devices.n || c->privileged || c->unmasked ||
 	       c->user_namespace || c->read_only || (c->shm_bytes && c->shm_bytes != ROOTFS_SHM_BYTES);
 }
 
@@ -345,5 +345,5 @@ int settings_apply(const struct wire_config *c, int cgroup, int guest_dev, char 
 		r = apply_sysctls(&c->sysctls, why, size);
 	if (r == 0)
 		r = apply_devices(c, cgroup, guest_dev, why, size);
-	return r < 0 ? r : tmpfs_mount_all(&c->tmpfs, owner, why, size);
+	return r < 0 ? r : mounts_apply(c, owner, why, size);
 }

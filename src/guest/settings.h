@@ -12,7 +12,7 @@ bool settings_unusual(const struct wire_config *c);
 
 /*
  * Everything that is not rootfs.c's, in the workload's process with the box as root: sysctls, /dev/shm, devices and their rules,
- * tmpfs. cgroup is the box's; guest_dev PID 1's /dev, open. 0 or -errno with a complete text in `why`.
+ * mounts. cgroup is the box's; guest_dev PID 1's /dev, open. 0 or -errno with a complete text in `why`.
  */
 int settings_apply(const struct wire_config *c, int cgroup, int guest_dev, char *why, size_t size);
 

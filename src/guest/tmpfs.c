@@ -2,17 +2,13 @@
 #include "tmpfs.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
 
 #include "base/cleanup.h"
-#include "base/io.h"
+#include "target.h"
 
 static int fail(char *why, size_t size, const char *spec, const char *text)
 {
@@ -124,35 +120,6 @@ int tmpfs_parse(const char *spec, struct tmpfs *ret, char *why, size_t size)
 	return 0;
 }
 
-/* The folder to mount on, open; made if missing. Links lead to where they lead in the box. */
-static int open_target(const char *path, struct stat *st)
-{
-	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-	CLEANUP_CLOSE int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	struct statfs fs;
-	int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof(how)), r = 0;
-
-	st->st_mode = 0;
-	if (strncmp(path, "/proc/", 6) == 0)
-		return -EPERM;
-	if (fd < 0 && errno == ENOENT) {
-		r = io_mkdir_p(path, 0755);
-		fd = r < 0 ? -1 : (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
-	} else if (fd >= 0 && fstat(fd, st) < 0) {
-		r = -errno;
-	}
-	if (r == 0 && (fd < 0 || fstatfs(fd, &fs) < 0))
-		r = -errno;
-	if (r == 0 && fs.f_type == PROC_SUPER_MAGIC)
-		r = -EPERM; /* what is masked there would show, or lie */
-	if (r < 0) {
-		close_fd(&fd);
-		return r;
-	}
-	return fd;
-}
-
 static int set(int fs, const char *key, const char *value)
 {
 	return fsconfig(fs, FSCONFIG_SET_STRING, key, value, 0) < 0 ? -errno : 0;
@@ -236,10 +203,10 @@ static int make(
 	return r < 0 ? fail(why, size, spec, strerror(-r)) : r;
 }
 
-static int mount_one(const struct tmpfs *t, uid_t owner, const char *spec, char *why, size_t size)
+int tmpfs_mount(const struct tmpfs *t, uid_t owner, const char *spec, char *why, size_t size)
 {
 	struct stat st;
-	CLEANUP_CLOSE int target = open_target(t->path, &st);
+	CLEANUP_CLOSE int target = target_open(t->path, false, owner, &st);
 	CLEANUP_CLOSE int fd = -1;
 
 	if (target < 0)
@@ -251,40 +218,4 @@ static int mount_one(const struct tmpfs *t, uid_t owner, const char *spec, char 
 	if (move_mount(fd, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
 		return fail(why, size, spec, strerror(errno));
 	return 0;
-}
-
-struct entry {
-	const char *spec;
-	struct tmpfs t;
-};
-
-/* A folder's path is the beginning of those of what it contains. */
-static int by_path(const void *a, const void *b)
-{
-	return strcmp(((const struct entry *)a)->t.path, ((const struct entry *)b)->t.path);
-}
-
-int tmpfs_mount_all(const struct strv *list, uid_t owner, char *why, size_t size)
-{
-	CLEANUP_FREE struct entry *all = NULL;
-	int r = 0;
-
-	if (!list->n)
-		return 0;
-	if (list->n > TMPFS_MAX) {
-		snprintf(why, size, "more than %d tmpfs mounts", TMPFS_MAX);
-		return -E2BIG;
-	}
-	all = calloc(list->n, sizeof(*all));
-	if (!all)
-		return fail(why, size, list->v[0], "out of memory");
-	for (size_t i = 0; r == 0 && i < list->n; i++) {
-		all[i].spec = list->v[i];
-		r = tmpfs_parse(list->v[i], &all[i].t, why, size);
-	}
-	if (r == 0)
-		qsort(all, list->n, sizeof(*all), by_path);
-	for (size_t i = 0; r == 0 && i < list->n; i++)
-		r = mount_one(&all[i].t, owner, all[i].spec, why, size);
-	return r;
 }

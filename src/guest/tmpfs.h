@@ -8,8 +8,6 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "base/strv.h"
-
 #define TMPFS_MAX 64 /* of one box */
 
 struct tmpfs {
@@ -27,10 +25,10 @@ struct tmpfs {
 int tmpfs_parse(const char *spec, struct tmpfs *ret, char *why, size_t size);
 
 /*
- * Mounts them all, those that contain others first, in a process whose root is the box's and before a program of the box has
- * run. A folder that is there keeps its mode, one that is not is made. The files belong to uid and gid `owner` unless the
- * options say otherwise; IDs in options are shifted by owner. 0, or -errno with `why`.
+ * Mounts one, in a process whose root is the box's and before a program of the box has run; spec is what it was read from. A
+ * folder that is there keeps its mode, one that is not is made. The files belong to uid and gid `owner` unless the options say
+ * otherwise; IDs in options are shifted by owner. 0, or -errno with `why`.
  */
-int tmpfs_mount_all(const struct strv *list, uid_t owner, char *why, size_t size);
+int tmpfs_mount(const struct tmpfs *t, uid_t owner, const char *spec, char *why, size_t size);
 
 #endif

@@ -128,6 +128,7 @@ static const struct rule rules[] = {
 	/* Disks. */
 	CALL("reads", D, preadv),
 	CALL("reads", D, preadv2),
+	CALL("what another process shares is read without waiting", L, preadv2),
 	CALL("reads", D, pread64),
 	CALL("writes", D, pwritev),
 	CALL("writes with RWF_DSYNC", D, pwritev2),

@@ -43,6 +43,7 @@ struct kvm_machine {
 	bool answering; /* a caller's function runs, which may free the machine: then only marked */
 	bool freed;
 	bool ready;
+	bool has_fs;
 	struct machine_status status;
 };
 
@@ -214,6 +215,10 @@ static int kvm_stats(struct machine *m, machine_stats_fn fn, void *data)
 static int kvm_save(struct machine *m, int state_fd, int mem_fd, machine_done_fn fn, void *data)
 {
 	const int fds[2] = {state_fd, mem_fd};
+
+	/* The file server's part of what the guest knows would not be in it. */
+	if (of(m)->has_fs)
+		return -ENOTSUP;
 	return request(of(m), VMM_SAVE, 0, fds, 2, &(struct pending){.done = fn, .data = data});
 }
 
@@ -264,11 +269,11 @@ static void kvm_free(struct machine *m)
 
 struct launch {
 	int fds_open[VMM_FD_DISKS + MACHINE_DISKS_MAX]; /* ours, to close; by their number in the child */
-	struct proc_fd fds[VMM_FD_DISKS + MACHINE_DISKS_MAX + MACHINE_LINKS_MAX + 2];
+	struct proc_fd fds[VMM_FD_DISKS + MACHINE_DISKS_MAX + MACHINE_LINKS_MAX + 3];
 	size_t n_fds;
 	unsigned links; /* bits of those that have a peer */
-	char mem[40], vcpus[24], disks[24 + MACHINE_DISKS_MAX], started[48], net[48];
-	const char *argv[11];
+	char mem[40], vcpus[24], disks[24 + MACHINE_DISKS_MAX], started[48], net[48], fs[48];
+	const char *argv[12];
 };
 
 static void launch_done(struct launch *l)
@@ -334,6 +339,10 @@ static void options(struct launch *l, const struct machine_config *c)
 	}
 	if (c->net.present)
 		l->argv[n++] = l->net;
+	if (c->fs_fd > 0) {
+		snprintf(l->fs, sizeof(l->fs), "--fs=%s", c->fs_tag);
+		l->argv[n++] = l->fs;
+	}
 	if (c->debug_serial)
 		l->argv[n++] = "--serial";
 	if (c->restore_state_fd >= 0)
@@ -359,6 +368,8 @@ static int spawn(
 			l->links |= 1u << i;
 		}
 	}
+	if (c->fs_fd > 0)
+		give(l, c->fs_fd, next++);
 	if (c->restore_state_fd >= 0) {
 		give(l, c->restore_state_fd, next);
 		give(l, c->restore_mem_fd, next + 1);
@@ -381,6 +392,7 @@ static int spawn(
 	}
 	jail_namespaces_report(&confine, &k->status);
 	k->m.has_net = c->net.present;
+	k->has_fs = c->fs_fd > 0;
 	k->links = l->links;
 	return 0;
 }

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "backend.h"
@@ -12,7 +13,8 @@
 
 _Static_assert(MACHINE_LINKS_MAX == NET_LINKS_MAX, "all links of the device can be used");
 
-enum { MTU_MIN = 68 }; /* virtio 1.2 section 5.1.4.1 */
+enum { MTU_MIN = 68 };	  /* virtio 1.2 section 5.1.4.1 */
+enum { FS_TAG_MAX = 36 }; /* 5.11.4 */
 
 int machine_start(struct loop *loop, const struct machine_config *c, struct machine **ret, struct err *e)
 {
@@ -27,6 +29,12 @@ int machine_start(struct loop *loop, const struct machine_config *c, struct mach
 		return err_set(e, -EINVAL, "MTU of %u: must be at least %d", c->net.mtu, MTU_MIN);
 	if (c->restore_state_fd >= 0 && c->accel != ACCEL_KVM)
 		return err_set(e, -ENOTSUP, "a saved machine goes on with the accelerator kvm only");
+	if (c->fs_fd > 0 && c->restore_state_fd >= 0)
+		return err_set(e, -ENOTSUP, "a machine with shared folders cannot go on from a saved one");
+	/* A comma would begin another of QEMU's options. */
+	if (c->fs_fd > 0 &&
+		(!c->fs_tag || !*c->fs_tag || strlen(c->fs_tag) > FS_TAG_MAX || strchr(c->fs_tag, ',')))
+		return err_set(e, -EINVAL, "a file system's tag has 1 to %d bytes, and no comma", FS_TAG_MAX);
 	return (c->accel == ACCEL_KVM ? machine_kvm_ops : machine_qemu_ops).start(loop, c, ret, e);
 }
 

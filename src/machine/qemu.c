@@ -6,8 +6,9 @@
  *
  * QEMU runs as our child with `-M microvm`: no PCI, no ACPI, virtio-mmio devices announced on the kernel's command
  * line, the kernel entered directly through PVH. It shares guest memory (a memfd) with the vsock and network devices in our
- * process over inherited sockets (vhost-user), so nothing on the file system names the machine. There is no monitor socket: the
- * machine ends when the guest resets (-no-reboot) or when we kill the child, and pauses when the child is stopped.
+ * process, and with the file server, over inherited sockets (vhost-user), so nothing on the file system names the machine.
+ * There is no monitor socket: the machine ends when the guest resets (-no-reboot) or when we kill the child, and pauses when
+ * the child is stopped.
  * PR_SET_PDEATHSIG ends it when our thread dies, kill -9 included, so that no orphan survives a supervisor; until then
  * it holds hold_fd, the box's lock.
  *
@@ -39,8 +40,8 @@ struct qemu_machine {
 	struct machine_status status;
 };
 
-enum { ARGS_MAX = 70 + 4 * MACHINE_DISKS_MAX };
-enum { CHILD_VSOCK_FD = 3, CHILD_HOLD_FD = 4, CHILD_NET_FD = QEMU_NET_FD, CHILD_NET_LIBRARY_FD };
+enum { ARGS_MAX = 74 + 4 * MACHINE_DISKS_MAX };
+enum { CHILD_VSOCK_FD = 3, CHILD_HOLD_FD = 4, CHILD_NET_FD = QEMU_NET_FD, CHILD_NET_LIBRARY_FD, CHILD_FS_FD };
 
 struct args {
 	char *v[ARGS_MAX + 1]; /* owned */
@@ -183,6 +184,14 @@ static void build_args(struct args *a, const char *qemu, const struct machine_co
 	arg(a, "vhost-user-vsock-device,chardev=vsock");
 	if (c->net.present)
 		net_args(a, &c->net);
+	if (c->fs_fd > 0) {
+		/* As many entries as our own transport offers: requests of up to 1 MiB (kernel: max_pages_limit). */
+		arg(a, "-chardev");
+		arg(a, "socket,id=fs,fd=%d", CHILD_FS_FD);
+		arg(a, "-device");
+		arg(a, "vhost-user-fs-device,chardev=fs,tag=%s,num-request-queues=1,queue-size=%d", c->fs_tag,
+			VQ_SIZE_MAX);
+	}
 	arg(a, "-chardev");
 	arg(a, "stdio,id=console,signal=off");
 	arg(a, "-serial");
@@ -307,16 +316,22 @@ static int serve_net(struct qemu_machine *q, const struct machine_net *net, int 
 static int spawn(struct qemu_machine *q, const char *qemu, struct args *a, const struct machine_config *c,
 	int vsock_fd, int net_fd, struct err *e)
 {
-	enum { NET_FDS = 2 };
 	CLEANUP_CLOSE int library = -1;
 	if (c->net.present) {
 		library = machine_open_file("network device", c->qemu_net, O_RDONLY, e);
 		if (library < 0)
 			return library;
 	}
-	const struct proc_fd fds[] = {{c->console_fd, STDOUT_FILENO}, {c->log_fd, STDERR_FILENO},
-		{vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}, {net_fd, CHILD_NET_FD},
-		{library, CHILD_NET_LIBRARY_FD}};
+	enum { FDS = 4, NET_FDS = 2, FS_FDS = 1 };
+	struct proc_fd fds[FDS + NET_FDS + FS_FDS] = {{c->console_fd, STDOUT_FILENO},
+		{c->log_fd, STDERR_FILENO}, {vsock_fd, CHILD_VSOCK_FD}, {c->hold_fd, CHILD_HOLD_FD}};
+	size_t n_fds = FDS;
+	if (c->net.present) {
+		fds[n_fds++] = (struct proc_fd){net_fd, CHILD_NET_FD};
+		fds[n_fds++] = (struct proc_fd){library, CHILD_NET_LIBRARY_FD};
+	}
+	if (c->fs_fd > 0)
+		fds[n_fds++] = (struct proc_fd){c->fs_fd, CHILD_FS_FD};
 	/* Nothing of the user's environment, which may hold secrets, is QEMU's business. By number: a path may have colons. */
 	char preload[48];
 	snprintf(preload, sizeof(preload), "LD_PRELOAD=/proc/self/fd/%d", CHILD_NET_LIBRARY_FD);
@@ -327,7 +342,7 @@ static int spawn(struct qemu_machine *q, const char *qemu, struct args *a, const
 		.argv = (const char *const *)a->v,
 		.envp = env,
 		.fds = fds,
-		.n_fds = ARRAY_LEN(fds) - (c->net.present ? 0 : NET_FDS),
+		.n_fds = n_fds,
 		.die_with_parent = true,
 		.new_session = true,
 		.no_new_privs = true,

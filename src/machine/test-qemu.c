@@ -451,6 +451,16 @@ static void impossible_machines_are_refused(void **state)
 	conf.net.mtu = 67;
 	assert_refused(-EINVAL, "MTU");
 	conf.net.mtu = 68;
+	conf.fs_fd = 99;
+	assert_refused(-EINVAL, "tag");
+	conf.fs_tag = "";
+	assert_refused(-EINVAL, "tag");
+	conf.fs_tag = "a tag of more than thirty-six bytes, which is too long";
+	assert_refused(-EINVAL, "tag");
+	conf.fs_tag = "tag,with=options";
+	assert_refused(-EINVAL, "tag");
+	conf.fs_tag = NULL;
+	conf.fs_fd = -1;
 	conf.qemu_net = "/absent/library";
 	assert_refused(-ENOENT, "/absent/library");
 }

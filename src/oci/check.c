@@ -85,13 +85,14 @@ static int check_rows(struct check *c, struct err *e)
 
 	if (r == 0)
 		r = oci_query_texts(c->s, &holders, e,
-			"SELECT DISTINCT substr(holder, 1, 12) FROM image_refs"
+			"SELECT DISTINCT substr(replace(holder, '" OCI_HOLDER_SNAPSHOT
+			"', ''), 1, 12) FROM image_refs"
 			" WHERE manifest NOT IN (SELECT digest FROM image_manifests)",
 			NULL, NULL, NULL);
 	for (size_t i = 0; r == 0 && i < names.n; i++)
 		check_fault(c, names.v[i], !c->repair, "leads to an image that is not here");
 	for (size_t i = 0; r == 0 && i < holders.n; i++)
-		check_fault(c, holders.v[i], true, "the image of this box is not here");
+		check_fault(c, holders.v[i], true, "the image of this box or snapshot is not here");
 	if (r < 0 || !c->repair || names.n == 0)
 		return r;
 	return state_exec(c->s->st, e,

@@ -53,82 +53,21 @@ static int encode_device(uint64_t major, uint64_t minor, uint32_t *ret, struct e
 	return 0;
 }
 
-/*
- * Text ACLs (SCHILY.acl.access) are not kept, as no container engine does; but libarchive lets them change
- * the mode: the owning group's bits become those of its own entry. A mode's group bits are those of the mask.
- */
-static uint16_t undo_acl(struct layer *l, struct archive_entry *en, uint16_t mode)
-{
-	int type, permset, tag, id;
-	const char *name;
-
-	if (l->tar.lib->archive_entry_acl_reset(en, ARCHIVE_ENTRY_ACL_TYPE_ACCESS) <= 3)
-		return mode;
-	while (l->tar.lib->archive_entry_acl_next(
-		       en, ARCHIVE_ENTRY_ACL_TYPE_ACCESS, &type, &permset, &tag, &id, &name) == ARCHIVE_OK)
-		if (tag == ARCHIVE_ENTRY_ACL_MASK)
-			return (uint16_t)((mode & ~070) | (permset & 7) << 3);
-	return mode;
-}
-
-static void set_mtime(struct layer *l, struct archive_entry *en, struct oci_attr *a)
-{
-	int64_t s = l->tar.lib->archive_entry_mtime(en), ns = l->tar.lib->archive_entry_mtime_nsec(en);
-
-	if (ns < 0 || ns >= 1000000000)
-		ns = 0;
-	/* libarchive reads "-1.25" as -1 and +0.25 seconds. */
-	if (s < 0 && ns > 0 && s > INT64_MIN) {
-		s--;
-		ns = 1000000000 - ns;
-	}
-	a->mtime_s = s;
-	a->mtime_ns = (uint32_t)ns;
-}
-
 static int read_attr(struct layer *l, struct archive_entry *en, struct oci_attr *a, struct err *e)
 {
-	const struct libarchive *lib = l->tar.lib;
-	int64_t uid = lib->archive_entry_uid(en), gid = lib->archive_entry_gid(en);
+	struct oci_tar_attr t;
+	int r = oci_tar_attr(&l->tar, en, &t, e);
 
-	/* The highest ID means "no ID" to the kernel. */
-	if (uid < 0 || gid < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX)
-		return err_set(e, -EINVAL, "owner %lld:%lld is out of range", (long long)uid, (long long)gid);
-	a->uid = (uint32_t)uid;
-	a->gid = (uint32_t)gid;
-	set_mtime(l, en, a);
-	a->mode = undo_acl(l, en, lib->archive_entry_mode(en) & 07777);
-	switch (lib->archive_entry_filetype(en)) {
-	case AE_IFREG:
-		a->mode |= S_IFREG;
-		break;
-	case AE_IFDIR:
-		a->mode |= S_IFDIR;
-		break;
-	case AE_IFLNK:
-		a->mode = S_IFLNK | 0777; /* Linux knows no other, whatever archives say */
-		a->target = lib->archive_entry_symlink(en);
-		if (!a->target)
-			return err_set(e, -EBADMSG, "a symbolic link has no target");
-		break;
-	case AE_IFCHR:
-		a->mode |= S_IFCHR;
-		break;
-	case AE_IFBLK:
-		a->mode |= S_IFBLK;
-		break;
-	case AE_IFIFO:
-		a->mode |= S_IFIFO;
-		break;
-	case AE_IFSOCK:
-		a->mode |= S_IFSOCK;
-		break;
-	default:
-		return err_set(e, -EBADMSG, "unknown type of entry");
-	}
+	if (r < 0)
+		return r;
+	*a = (struct oci_attr){.mode = t.mode,
+		.uid = t.uid,
+		.gid = t.gid,
+		.mtime_s = t.mtime_s,
+		.mtime_ns = t.mtime_ns,
+		.target = t.target};
 	if (S_ISCHR(a->mode) || S_ISBLK(a->mode)) {
-		int r = encode_device((uint64_t)lib->archive_entry_rdevmajor(en),
-			(uint64_t)lib->archive_entry_rdevminor(en), &a->rdev, e);
+		r = encode_device(t.major, t.minor, &a->rdev, e);
 		if (r < 0)
 			return r;
 	}

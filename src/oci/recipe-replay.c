@@ -333,9 +333,9 @@ static int replay_link(struct replay *rp, const struct record *rec, struct err *
 
 static int begin_layer(struct replay *rp, const struct record *rec, size_t index, struct err *e)
 {
-	const char *diff_id = rp->diff_ids[index];
+	const char *diff_id = rp->diff_ids ? rp->diff_ids[index] : NULL;
 
-	if (rec->n != strlen(diff_id) || memcmp(rec->p, diff_id, rec->n) != 0)
+	if (diff_id && (rec->n != strlen(diff_id) || memcmp(rec->p, diff_id, rec->n) != 0))
 		return damaged(e);
 	oci_erofs_next_layer(rp->w);
 	return 0;
@@ -492,4 +492,12 @@ int oci_base_replay(struct oci_base *b, struct oci_erofs *w, const char *const *
 	}
 	free(rp.punched);
 	return r < 0 ? r : !r;
+}
+
+int oci_base_replay_all(struct oci_base *b, struct oci_erofs *w, struct err *e)
+{
+	size_t n = le32toh(b->trailer.n_layers);
+	CLEANUP_FREE struct oci_layer_end *ends = calloc(n, sizeof(*ends));
+
+	return ends ? oci_base_replay(b, w, NULL, n, NULL, ends, e) : err_oom(e);
 }

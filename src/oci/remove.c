@@ -178,8 +178,12 @@ static int refuse_if_held(struct oci_removal *rm, const struct request *rq, stru
 
 	if (r < 0 || holders.n == 0)
 		return r;
-	err_set(e, -EBUSY, "cannot remove image %s: box %.12s uses it", rq->ref, holders.v[0]);
-	return err_hint(e, "remove the box first, or use force");
+	size_t prefix = strlen(OCI_HOLDER_SNAPSHOT);
+	bool snapshot = strncmp(holders.v[0], OCI_HOLDER_SNAPSHOT, prefix) == 0;
+	const char *kind = snapshot ? "snapshot" : "box";
+	err_set(e, -EBUSY, "cannot remove image %s: %s %.12s uses it", rq->ref, kind,
+		holders.v[0] + (snapshot ? prefix : 0));
+	return err_hint(e, "remove the %s first, or use force", kind);
 }
 
 static int refuse_names(const struct request *rq, size_t n, struct err *e)

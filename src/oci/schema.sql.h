@@ -7,7 +7,7 @@
  *                    the registry serves under it, which for a multi-platform image is that of its index
  *   image_blobs      content that a manifest needs, itself and its configuration included
  *   image_disks      disks that are complete, with the bytes of content in each
- *   image_refs       boxes that need an image
+ *   image_refs       boxes and snapshots (their ID behind "snapshot:") that need an image
  *   image_remotes    names under which registries serve an image: it was pulled or pushed so. Docker's RepoDigests
  *   image_use        when an image was last used, and whether it came from a registry and may be evicted
  *   image_indexes    indexes that names lead to; complete: everything that they name is here

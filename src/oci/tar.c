@@ -2,6 +2,7 @@
 #include "tar.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 static la_ssize_t read_block(struct archive *a, void *data, const void **ret)
 {
@@ -114,4 +115,84 @@ int oci_tar_data(struct oci_tar *t, const void **ret, size_t *ret_n, uint64_t *r
 	if (r == ARCHIVE_OK || r == ARCHIVE_WARN)
 		return 1;
 	return r == ARCHIVE_EOF ? 0 : failed(t, e);
+}
+
+/*
+ * Text ACLs (SCHILY.acl.access) are not kept, as no container engine does; but libarchive lets them change
+ * the mode: the owning group's bits become those of its own entry. A mode's group bits are those of the mask.
+ */
+static uint16_t undo_acl(const struct libarchive *lib, struct archive_entry *en, uint16_t mode)
+{
+	int type, permset, tag, id;
+	const char *name;
+
+	if (lib->archive_entry_acl_reset(en, ARCHIVE_ENTRY_ACL_TYPE_ACCESS) <= 3)
+		return mode;
+	while (lib->archive_entry_acl_next(
+		       en, ARCHIVE_ENTRY_ACL_TYPE_ACCESS, &type, &permset, &tag, &id, &name) == ARCHIVE_OK)
+		if (tag == ARCHIVE_ENTRY_ACL_MASK)
+			return (uint16_t)((mode & ~070) | (permset & 7) << 3);
+	return mode;
+}
+
+static void read_mtime(const struct libarchive *lib, struct archive_entry *en, struct oci_tar_attr *ret)
+{
+	int64_t s = lib->archive_entry_mtime(en), ns = lib->archive_entry_mtime_nsec(en);
+
+	if (ns < 0 || ns >= 1000000000)
+		ns = 0;
+	/* libarchive reads "-1.25" as -1 and +0.25 seconds. */
+	if (s < 0 && ns > 0 && s > INT64_MIN) {
+		s--;
+		ns = 1000000000 - ns;
+	}
+	ret->mtime_s = s;
+	ret->mtime_ns = (uint32_t)ns;
+}
+
+static int read_type(
+	const struct libarchive *lib, struct archive_entry *en, struct oci_tar_attr *ret, struct err *e)
+{
+	switch (lib->archive_entry_filetype(en)) {
+	case AE_IFREG:
+		ret->mode |= S_IFREG;
+		return 0;
+	case AE_IFDIR:
+		ret->mode |= S_IFDIR;
+		return 0;
+	case AE_IFLNK:
+		ret->mode = S_IFLNK | 0777; /* Linux knows no other, whatever archives say */
+		ret->target = lib->archive_entry_symlink(en);
+		return ret->target ? 0 : err_set(e, -EBADMSG, "a symbolic link has no target");
+	case AE_IFCHR:
+		ret->mode |= S_IFCHR;
+		return 0;
+	case AE_IFBLK:
+		ret->mode |= S_IFBLK;
+		return 0;
+	case AE_IFIFO:
+		ret->mode |= S_IFIFO;
+		return 0;
+	case AE_IFSOCK:
+		ret->mode |= S_IFSOCK;
+		return 0;
+	default:
+		return err_set(e, -EBADMSG, "unknown type of entry");
+	}
+}
+
+int oci_tar_attr(const struct oci_tar *t, struct archive_entry *en, struct oci_tar_attr *ret, struct err *e)
+{
+	int64_t uid = t->lib->archive_entry_uid(en), gid = t->lib->archive_entry_gid(en);
+
+	/* The highest ID means "no ID" to the kernel. */
+	if (uid < 0 || gid < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX)
+		return err_set(e, -EINVAL, "owner %lld:%lld is out of range", (long long)uid, (long long)gid);
+	*ret = (struct oci_tar_attr){.uid = (uint32_t)uid,
+		.gid = (uint32_t)gid,
+		.mode = undo_acl(t->lib, en, t->lib->archive_entry_mode(en) & 07777),
+		.major = (uint64_t)t->lib->archive_entry_rdevmajor(en),
+		.minor = (uint64_t)t->lib->archive_entry_rdevminor(en)};
+	read_mtime(t->lib, en, ret);
+	return read_type(t->lib, en, ret, e);
 }

@@ -37,4 +37,15 @@ int oci_tar_next(struct oci_tar *t, struct archive_entry **ret, struct err *e);
 /* A piece of the entry's content, 1; 0 at its end; -errno. */
 int oci_tar_data(struct oci_tar *t, const void **ret, size_t *ret_n, uint64_t *ret_off, struct err *e);
 
+/* What an entry says of its file, in the terms of stat(2); target and device numbers only where they mean something. */
+struct oci_tar_attr {
+	uint16_t mode; /* with the type */
+	uint32_t uid, gid;
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	uint64_t major, minor; /* not checked */
+	const char *target;    /* the entry's */
+};
+int oci_tar_attr(const struct oci_tar *t, struct archive_entry *en, struct oci_tar_attr *ret, struct err *e);
+
 #endif

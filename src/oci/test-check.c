@@ -232,7 +232,7 @@ static void test_rows(void **state)
 	assert_int_equal(number(h, "SELECT count(*) FROM image_blobs WHERE diff IS NOT NULL"), 2);
 	assert_sound(h);
 	assert_int_equal(state_exec(h->st, NULL, "INSERT INTO image_refs VALUES('box', 'sha256:0')", ""), 0);
-	assert_fault(h, "box the image of this box is not here;", 1);
+	assert_fault(h, "box the image of this box or snapshot is not here;", 1);
 	assert_int_equal(state_exec(h->st, NULL, "DELETE FROM image_refs", ""), 0);
 	/* which disk an image has cannot be mended by guessing */
 	assert_int_equal(state_exec(h->st, NULL,

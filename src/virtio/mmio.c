@@ -741,6 +741,7 @@ int virtio_mmio_new(
 	if (r < 0)
 		return r;
 	dev->negotiated = 0;
+	dev->irq_fd = m->irq_fd;
 	dev->transport_ops = &transport_ops;
 	dev->transport = m;
 	*ret = TAKE_PTR(m);

@@ -18,6 +18,7 @@ struct probe {
 	struct virtio_device dev;
 	int started[2], stopping[2], notified[2], resets;
 	unsigned taken;
+	bool keep; /* the first chain is kept until the queue stops, and written to then */
 	struct vq_chain chain;
 };
 
@@ -43,6 +44,10 @@ static int count_fds(void)
 static void take(struct probe *p)
 {
 	int r;
+	if (p->keep) {
+		p->taken += vq_pop(&p->dev.vqs[1], &p->chain) > 0;
+		return;
+	}
 	while ((r = vq_pop(&p->dev.vqs[1], &p->chain)) > 0) {
 		p->taken++;
 		vq_push(&p->dev.vqs[1], p->chain.head, 0);
@@ -67,9 +72,16 @@ static void probe_started(struct virtio_device *d, unsigned q)
 
 static void probe_stopping(struct virtio_device *d, unsigned q)
 {
-	((struct probe *)d)->stopping[q]++;
+	struct probe *p = (struct probe *)d;
+	p->stopping[q]++;
+	if (q == 1 && p->keep && p->taken) {
+		/* Its memory is still there. */
+		assert_int_equal(iov_write(p->chain.iov, p->chain.n_out, 0, "y", 1), 1);
+		vq_push(&p->dev.vqs[1], p->chain.head, 0);
+		p->keep = false;
+	}
 	if (q == 1)
-		take((struct probe *)d);
+		take(p);
 }
 
 static void probe_notify(struct virtio_device *d, unsigned q)
@@ -160,13 +172,16 @@ static void test_negotiation(void **state)
 	assert_int_equal(f->n_gone, 0);
 }
 
-/* QEMU keeps a network device's configuration to itself, and warns of a back end that offers it. */
-static void test_network_device_has_no_config(void **state)
+/* QEMU keeps some devices' configuration to itself, and warns of a back end that offers it. */
+static void test_some_devices_have_no_config(void **state)
 {
+	static const enum virtio_id devices[] = {VIRTIO_ID_NET, VIRTIO_ID_FS};
 	struct fixture *f = *state;
-	f->p.dev.id = VIRTIO_ID_NET;
-	assert_int_equal(
-		drv_get_u64(&f->d, VHOST_USER_GET_PROTOCOL_FEATURES), VHOST_USER_PROTOCOL_F_REPLY_ACK);
+	for (size_t i = 0; i < ARRAY_LEN(devices); i++) {
+		f->p.dev.id = devices[i];
+		assert_int_equal(drv_get_u64(&f->d, VHOST_USER_GET_PROTOCOL_FEATURES),
+			VHOST_USER_PROTOCOL_F_REPLY_ACK);
+	}
 	drv_set_u64(&f->d, VHOST_USER_SET_PROTOCOL_FEATURES, VHOST_USER_PROTOCOL_F_CONFIG);
 	assert_gone(f);
 }
@@ -298,6 +313,29 @@ static void test_mem_table_moves_while_running(void **state)
 	m.regions[0] = (struct vhost_user_region){.gpa = DRV_GPA, .size = 4096, .uaddr = DRV_UADDR};
 	drv_send(&f->d, VHOST_USER_SET_MEM_TABLE, 0, &m, 8 + 32, &f->d.memfd, 1);
 	assert_gone(f);
+}
+
+/* A device with threads has chains that lead into the old mappings: its rings stop meanwhile, and go on where they were. */
+static void test_mem_table_moves_with_chains_held(void **state)
+{
+	struct fixture *f = *state;
+	f->p.dev.holds_chains = f->p.keep = true;
+	drv_boot(&f->d, false);
+	int resets = f->p.resets;
+	send_one(f);
+	turns(f);
+	assert_int_equal(f->p.taken, 1);
+	assert_int_equal(f->p.stopping[1], 0);
+	drv_set_mem(&f->d);
+	turns(f);
+	assert_int_equal(f->p.stopping[0], 1);
+	assert_int_equal(f->p.stopping[1], 1);
+	assert_int_equal(f->p.started[1], 2);
+	assert_int_equal(f->p.resets, resets);
+	send_one(f);
+	turns(f);
+	assert_int_equal(f->p.taken, 2);
+	assert_int_equal(f->n_gone, 0);
 }
 
 static void test_mem_table_lies(void **state)
@@ -586,7 +624,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_negotiation),
-		T(test_network_device_has_no_config),
+		T(test_some_devices_have_no_config),
 		T(test_reply_ack),
 		T(test_rings),
 		T(test_disabled_ring),
@@ -595,6 +633,7 @@ int main(void)
 		T(test_pause_is_no_reset),
 		T(test_driver_reset_is_one),
 		T(test_mem_table_moves_while_running),
+		T(test_mem_table_moves_with_chains_held),
 		T(test_mem_table_lies),
 		T(test_mem_table_unsealable),
 		T(test_mem_table_is_sealed),

@@ -71,7 +71,8 @@ static ssize_t recv_part(int sock, struct vhost_user_msg *m, void *buf, size_t l
 	return n == 0 ? -ECONNRESET : n;
 }
 
-int vhost_user_recv(int sock, struct vhost_user_msg *m)
+/* kind: VHOST_USER_REPLY, or 0 for a request. */
+static int recv_message(int sock, struct vhost_user_msg *m, uint32_t kind)
 {
 	while (m->got < sizeof(m->h)) {
 		ssize_t n = recv_part(sock, m, (uint8_t *)&m->h + m->got, sizeof(m->h) - m->got);
@@ -81,7 +82,8 @@ int vhost_user_recv(int sock, struct vhost_user_msg *m)
 	}
 	if (m->h.size > sizeof(m->p))
 		return -EPROTO;
-	if ((m->h.flags & VHOST_USER_VERSION_MASK) != VHOST_USER_VERSION || m->h.flags & VHOST_USER_REPLY)
+	if ((m->h.flags & VHOST_USER_VERSION_MASK) != VHOST_USER_VERSION ||
+		(m->h.flags & VHOST_USER_REPLY) != kind)
 		return -EPROTO;
 	while (m->got < sizeof(m->h) + m->h.size) {
 		size_t have = m->got - sizeof(m->h);
@@ -93,19 +95,57 @@ int vhost_user_recv(int sock, struct vhost_user_msg *m)
 	return 1;
 }
 
-int vhost_user_reply(int sock, uint32_t request, const void *payload, uint32_t size)
+int vhost_user_recv(int sock, struct vhost_user_msg *m)
 {
-	struct vhost_user_header h = {
-		.request = request, .flags = VHOST_USER_VERSION | VHOST_USER_REPLY, .size = size};
+	return recv_message(sock, m, 0);
+}
+
+int vhost_user_recv_reply(int sock, struct vhost_user_msg *m)
+{
+	return recv_message(sock, m, VHOST_USER_REPLY);
+}
+
+static int send_message(
+	int sock, const struct vhost_user_header *h, const void *payload, const int *fds, unsigned n_fds)
+{
+	union {
+		char buf[CMSG_SPACE(VHOST_USER_FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
 	struct iovec iov[2] = {
-		{.iov_base = &h, .iov_len = sizeof(h)},
-		{.iov_base = (void *)(uintptr_t)payload, .iov_len = size},
+		{.iov_base = (void *)(uintptr_t)h, .iov_len = sizeof(*h)},
+		{.iov_base = (void *)(uintptr_t)payload, .iov_len = h->size},
 	};
 	struct msghdr mh = {.msg_iov = iov, .msg_iovlen = 2};
 
+	if (n_fds > 0) {
+		mh.msg_control = control.buf;
+		mh.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+	}
 	ssize_t n = sendmsg(sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n < 0)
 		return -errno;
-	/* Replies are a few hundred bytes: a socket without room for one has a peer that stopped reading. */
-	return (size_t)n == sizeof(h) + size ? 0 : -EAGAIN;
+	/* Messages are a few hundred bytes: a socket without room for one has a peer that stopped reading. */
+	return (size_t)n == sizeof(*h) + h->size ? 0 : -EAGAIN;
+}
+
+int vhost_user_reply(int sock, uint32_t request, const void *payload, uint32_t size)
+{
+	const struct vhost_user_header h = {
+		.request = request, .flags = VHOST_USER_VERSION | VHOST_USER_REPLY, .size = size};
+
+	return send_message(sock, &h, payload, NULL, 0);
+}
+
+int vhost_user_send(
+	int sock, uint32_t request, const void *payload, uint32_t size, const int *fds, unsigned n_fds)
+{
+	const struct vhost_user_header h = {.request = request, .flags = VHOST_USER_VERSION, .size = size};
+
+	return send_message(sock, &h, payload, fds, n_fds);
 }

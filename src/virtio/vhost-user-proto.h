@@ -101,8 +101,13 @@ void vhost_user_msg_done(struct vhost_user_msg *m);
  * -EPROTO: too long, wrong version, too many or cut off descriptors. Other -errno: the socket failed.
  */
 int vhost_user_recv(int sock, struct vhost_user_msg *m);
+/* The same for the front end: receives a reply. */
+int vhost_user_recv_reply(int sock, struct vhost_user_msg *m);
 /* Sends a reply to request of size bytes, without blocking. 0 or -errno; a peer that does not read is an
  * error. */
 int vhost_user_reply(int sock, uint32_t request, const void *payload, uint32_t size);
+/* Sends a request of size bytes with n_fds (at most VHOST_USER_FDS_MAX) descriptors, without blocking. As vhost_user_reply. */
+int vhost_user_send(
+	int sock, uint32_t request, const void *payload, uint32_t size, const int *fds, unsigned n_fds);
 
 #endif

@@ -18,11 +18,13 @@
  * The queues are drained before they stop and when the front end disappears: what a guest wrote before it
  * powered off is delivered although QEMU has exited.
  *
- * The socket, kick descriptors and the device all run on one loop; nothing blocks.
+ * The socket, kick descriptors and the device all run on one loop, which only waits for what a device with threads has under
+ * way in a queue that stops. Such threads notify by themselves: `lock` keeps a descriptor open while they write to it.
  */
 #include "virtio/vhost-user.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -32,13 +34,14 @@
 #include "vhost-user-proto.h"
 
 /*
- * REPLY_ACK lets the front end wait for a message's effect; CONFIG carries the guest's CID. Of a network device the front
- * end keeps the configuration, and QEMU warns of a back end that has one.
+ * REPLY_ACK lets the front end wait for a message's effect; CONFIG carries the guest's CID. Of a network or file system device
+ * the front end keeps the configuration, and QEMU warns of a back end that has one.
  */
 static uint64_t protocol_features(const struct virtio_device *dev)
 {
-	return VHOST_USER_PROTOCOL_F_REPLY_ACK |
-	       (dev->id == VIRTIO_ID_NET ? 0 : VHOST_USER_PROTOCOL_F_CONFIG);
+	bool front_end_has = dev->id == VIRTIO_ID_NET || dev->id == VIRTIO_ID_FS;
+
+	return VHOST_USER_PROTOCOL_F_REPLY_ACK | (front_end_has ? 0 : VHOST_USER_PROTOCOL_F_CONFIG);
 }
 
 /* Messages handled per turn before other sources of the loop get theirs. */
@@ -53,7 +56,8 @@ struct vring {
 	bool stopped; /* has run before; base_at_stop is where it left off */
 	uint16_t base_at_stop;
 	uint64_t desc, avail, used;
-	int kick_fd, call_fd, err_fd;
+	int kick_fd;
+	int call_fd, err_fd; /* changed under the lock */
 	struct loop_source *kick_src;
 };
 
@@ -71,6 +75,7 @@ struct vhost_user {
 	const char *reason; /* why the connection has to end; set by handlers */
 	struct guest_mem mem;
 	struct vhost_user_mappings maps;
+	pthread_mutex_t lock; /* the descriptors that other threads signal */
 	unsigned n_rings;
 	struct vring rings[VIRTIO_QUEUES_MAX];
 };
@@ -102,15 +107,11 @@ static void ring_on_kick(void *data, int fd, uint32_t events)
 		u->dev->ops->queue_notify(u->dev, r->index);
 }
 
-/* Starts the ring if all that it needs has arrived. 0, or -EPROTO when what arrived is wrong. */
-static int ring_try_start(struct vring *r)
+/* 0, or -EPROTO when the front end has described no ring. */
+static int ring_start(struct vring *r)
 {
 	struct vhost_user *u = r->u;
 	struct virtio_device *dev = u->dev;
-
-	if (r->running || !dev || !r->enabled || !r->has_addr || r->num == 0 || r->kick_fd < 0 ||
-		u->mem.n_regions == 0)
-		return 0;
 	const struct vq_config conf = {
 		.size = (uint16_t)r->num,
 		.addr_is_uaddr = true,
@@ -121,17 +122,39 @@ static int ring_try_start(struct vring *r)
 		.avail = r->avail,
 		.used = r->used,
 	};
+
 	if (vq_init(&dev->vqs[r->index], &u->mem, &conf) < 0)
 		return refuse(u, "ring outside of guest memory, or misaligned");
-
-	bool resumed = r->stopped && r->base != 0 && r->base == r->base_at_stop;
-	if (u->unsettled && !resumed)
-		dev->ops->reset(dev);
-	u->unsettled = false;
 	r->running = true;
 	dev->negotiated = u->acked & dev->features;
 	dev->ops->queue_started(dev, r->index);
 	return 0;
+}
+
+/* Starts the ring if all that it needs has arrived. 0, or -EPROTO when what arrived is wrong. */
+static int ring_try_start(struct vring *r)
+{
+	struct vhost_user *u = r->u;
+	struct virtio_device *dev = u->dev;
+
+	if (r->running || !dev || !r->enabled || !r->has_addr || r->num == 0 || r->kick_fd < 0 ||
+		u->mem.n_regions == 0)
+		return 0;
+	bool resumed = r->stopped && r->base != 0 && r->base == r->base_at_stop;
+	if (u->unsettled && !resumed)
+		dev->ops->reset(dev);
+	u->unsettled = false;
+	return ring_start(r);
+}
+
+/* Takes the ring from the device; all that it took is returned. */
+static void ring_pause(struct vring *r)
+{
+	struct virtio_device *dev = r->u->dev;
+
+	dev->ops->queue_stopping(dev, r->index);
+	r->base = vq_stop(&dev->vqs[r->index]);
+	r->running = false;
 }
 
 static void ring_stop(struct vring *r)
@@ -139,10 +162,8 @@ static void ring_stop(struct vring *r)
 	struct vhost_user *u = r->u;
 
 	if (r->running) {
-		if (u->dev) {
-			u->dev->ops->queue_stopping(u->dev, r->index);
-			r->base = vq_stop(&u->dev->vqs[r->index]);
-		}
+		if (u->dev)
+			ring_pause(r);
 		r->running = false;
 		r->stopped = true;
 		r->base_at_stop = r->base;
@@ -174,8 +195,11 @@ static void transport_notify_driver(void *transport, unsigned queue)
 {
 	struct vhost_user *u = transport;
 
-	if (queue < u->n_rings)
-		signal_eventfd(u->rings[queue].call_fd);
+	if (queue >= u->n_rings)
+		return;
+	pthread_mutex_lock(&u->lock);
+	signal_eventfd(u->rings[queue].call_fd);
+	pthread_mutex_unlock(&u->lock);
 }
 
 static void transport_needs_reset(void *transport, unsigned queue, const char *why)
@@ -183,8 +207,11 @@ static void transport_needs_reset(void *transport, unsigned queue, const char *w
 	struct vhost_user *u = transport;
 
 	log_debug("vhost-user: ring %u is broken: %s", queue, why);
-	if (queue < u->n_rings)
-		signal_eventfd(u->rings[queue].err_fd);
+	if (queue >= u->n_rings)
+		return;
+	pthread_mutex_lock(&u->lock);
+	signal_eventfd(u->rings[queue].err_fd);
+	pthread_mutex_unlock(&u->lock);
 }
 
 static void transport_device_gone(void *transport)
@@ -280,11 +307,44 @@ static int on_reset_owner(struct vhost_user *u)
 	return 0;
 }
 
+static void break_rings(struct vhost_user *u)
+{
+	for (unsigned i = 0; i < u->n_rings; i++) {
+		if (u->rings[i].running)
+			vq_break(&u->dev->vqs[i], "2.7: ring left guest memory");
+	}
+}
+
+/*
+ * The rings go on in the memory as it is now. Chains that lead into the old mappings are held between turns only by a device that
+ * says so: its rings are stopped meanwhile.
+ */
+static int use_memory(struct vhost_user *u, const struct guest_mem *mem)
+{
+	bool paused[VIRTIO_QUEUES_MAX] = {false};
+	int r = 0;
+
+	for (unsigned i = 0; i < u->n_rings; i++) {
+		if (u->dev->holds_chains && u->rings[i].running) {
+			ring_pause(&u->rings[i]);
+			paused[i] = true;
+		}
+	}
+	u->mem = *mem;
+	for (unsigned i = 0; i < u->n_rings && r == 0; i++) {
+		struct vring *ring = &u->rings[i];
+		if (ring->running && vq_relocate(&u->dev->vqs[i]) < 0)
+			r = refuse(u, "memory table without a running ring's memory");
+		else if (!ring->running)
+			r = paused[i] ? ring_start(ring) : ring_try_start(ring);
+	}
+	return r;
+}
+
 static int on_set_mem_table(struct vhost_user *u)
 {
 	const struct vhost_user_memory *t = &u->msg.p.memory;
 	struct vhost_user_mappings maps;
-	int r = 0;
 
 	if (u->msg.h.size < 8 || t->n_regions > VHOST_USER_FDS_MAX || t->n_regions != u->msg.n_fds ||
 		u->msg.h.size != 8 + t->n_regions * sizeof(t->regions[0]))
@@ -294,15 +354,10 @@ static int on_set_mem_table(struct vhost_user *u)
 		return refuse(u, "memory table with a region that cannot be mapped safely");
 
 	struct vhost_user_mappings old = u->maps;
-	u->mem = mem;
 	u->maps = maps;
-	/* No chain is held between turns, so only the rings themselves point into the old mappings. */
-	for (unsigned i = 0; i < u->n_rings; i++) {
-		if (u->rings[i].running && vq_relocate(&u->dev->vqs[i]) < 0)
-			r = refuse(u, "memory table without a running ring's memory");
-		else if (!u->rings[i].running && r == 0)
-			r = ring_try_start(&u->rings[i]);
-	}
+	int r = use_memory(u, &mem);
+	if (r < 0) /* a ring that still leads into the old memory is not to be touched when it is stopped */
+		break_rings(u);
 	vhost_user_unmap(&old);
 	return r;
 }
@@ -372,6 +427,14 @@ static bool is_eventfd(int fd)
 	return n == sizeof(want) - 1 && memcmp(name, want, sizeof(want) - 1) == 0;
 }
 
+static void put_fd(struct vhost_user *u, int *slot, int fd)
+{
+	pthread_mutex_lock(&u->lock);
+	close_fd(slot);
+	*slot = fd;
+	pthread_mutex_unlock(&u->lock);
+}
+
 /* Takes the descriptor of a SET_VRING_KICK, _CALL or _ERR message into *slot (-1 if the message says none).
  */
 static int take_ring_fd(struct vhost_user *u, int *slot)
@@ -382,13 +445,14 @@ static int take_ring_fd(struct vhost_user *u, int *slot)
 		return refuse(u, "unknown flags with a ring's descriptor");
 	if (u->msg.n_fds != (none ? 0 : 1))
 		return refuse(u, "a ring's descriptor is missing or superfluous");
-	close_fd(slot);
+	put_fd(u, slot, -1);
 	if (none)
 		return 0;
 	if (!is_eventfd(u->msg.fds[0]))
 		return refuse(u, "a ring's descriptor is no eventfd");
-	*slot = TAKE_FD(u->msg.fds[0]);
-	return io_set_nonblock(*slot, true);
+	int r = io_set_nonblock(u->msg.fds[0], true);
+	put_fd(u, slot, TAKE_FD(u->msg.fds[0]));
+	return r;
 }
 
 static int on_set_vring_kick(struct vhost_user *u)
@@ -422,7 +486,7 @@ static int on_set_vring_call(struct vhost_user *u)
 	/* What was signalled on the old descriptor may have been lost with it; the driver bears a spurious
 	 * one (2.7.7.1). */
 	if (ret == 0 && r->running)
-		signal_eventfd(r->call_fd);
+		transport_notify_driver(u, r->index);
 	return ret;
 }
 
@@ -443,9 +507,8 @@ static int on_set_vring_enable(struct vhost_user *u)
 		return refuse(u, "ring enabled by something else than 0 or 1");
 	if (u->msg.p.state.num == 0 && r->running) {
 		/* A disabled ring keeps its kick descriptor and its place. */
-		u->dev->ops->queue_stopping(u->dev, r->index);
-		r->base = r->base_at_stop = vq_stop(&u->dev->vqs[r->index]);
-		r->running = false;
+		ring_pause(r);
+		r->base_at_stop = r->base;
 		r->stopped = u->unsettled = true;
 	}
 	r->enabled = u->msg.p.state.num;
@@ -584,6 +647,7 @@ int vhost_user_new(struct loop *loop, struct virtio_device *dev, unsigned n_queu
 	u->on_gone = on_gone;
 	u->data = data;
 	u->n_rings = n_queues;
+	pthread_mutex_init(&u->lock, NULL);
 	for (unsigned i = 0; i < n_queues; i++) {
 		u->rings[i] = (struct vring){.u = u, .index = i, .kick_fd = -1, .call_fd = -1, .err_fd = -1};
 	}
@@ -603,5 +667,6 @@ void vhost_user_free(struct vhost_user *u)
 	if (!u)
 		return;
 	detach(u);
+	pthread_mutex_destroy(&u->lock);
 	free(u);
 }

@@ -19,6 +19,9 @@ int wire_limits_parse(const uint8_t *p, size_t len, struct wire_limits *ret);
 /* The same of networks. */
 int wire_network_fields(struct buf *msg, const struct wire_network *n);
 int wire_network_parse(const uint8_t *p, size_t len, struct wire_network *ret);
+/* Mounts, a field with this tag each; and one of them, appended to *v, which the first one makes. */
+int wire_mounts_fields(struct buf *msg, uint8_t tag, const struct wire_mount *v, size_t n);
+int wire_mounts_push(const struct wire_field *f, struct wire_mount **v, size_t *n);
 /* Appends a string field to a list of at most WIRE_LIST_MAX entries. */
 int wire_field_push_str(const struct wire_field *f, struct strv *list);
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "fields.h"
+#include "wire/tree.h"
 
 int64_t wire_max_payload(uint8_t type)
 {
@@ -16,6 +17,8 @@ int64_t wire_max_payload(uint8_t type)
 	case WIRE_DONE:
 	case WIRE_GET_STATS:
 	case WIRE_GET_TASKS:
+	case WIRE_FREEZE:
+	case WIRE_TREE_END:
 		return 0;
 	case WIRE_SIGNAL:
 	case WIRE_STARTED:
@@ -29,6 +32,13 @@ int64_t wire_max_payload(uint8_t type)
 	case WIRE_STATS:
 	case WIRE_FORWARD:
 		return 4096;
+	case WIRE_COPY_OUT:
+	case WIRE_COPY_IN:
+		return 8192;
+	case WIRE_CONTENT:
+		return 8 + WIRE_DATA_MAX;
+	case WIRE_ENTRY:
+		return WIRE_ENTRY_MAX;
 	case WIRE_STDIN:
 	case WIRE_STDOUT:
 	case WIRE_STDERR:

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fields.h"
+#include "wire/tree.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -46,6 +47,28 @@ static void check_same(const struct buf *a, const struct buf *b)
 		buf_done(&b); \
 	} while (0)
 
+static int put_copy(struct buf *out, const struct wire_copy *c)
+{
+	return wire_put_copy(out, WIRE_COPY_IN, c);
+}
+
+static void content(const struct wire_frame *f)
+{
+	CLEANUP(buf_done) struct buf again = {0};
+	const uint8_t *data;
+	uint64_t offset;
+	size_t len;
+
+	if (wire_get_content(f, &offset, &data, &len) < 0)
+		return;
+	CHECK(data + len == f->payload + f->len && len > 0 && offset <= INT64_MAX - len);
+	if (len <= WIRE_DATA_MAX) {
+		CHECK(wire_put_content(&again, offset, data, len) == 0);
+		struct wire_frame g = only_frame(&again);
+		CHECK(g.len == f->len && memcmp(g.payload, f->payload, f->len) == 0);
+	}
+}
+
 static void stats_done(struct wire_stats *s)
 {
 }
@@ -70,6 +93,9 @@ static void decode_all(const struct wire_frame *f)
 	ROUND_TRIP(wire_forward, wire_get_forward, wire_put_forward, wire_forward_done);
 	ROUND_TRIP(wire_process, wire_get_process, wire_put_process, wire_process_done);
 	ROUND_TRIP(wire_limits, wire_get_limits, wire_put_limits, wire_limits_done);
+	ROUND_TRIP(wire_entry, wire_get_entry, wire_put_entry, wire_entry_done);
+	ROUND_TRIP(wire_copy, wire_get_copy, put_copy, wire_copy_done);
+	content(f);
 	ROUND_TRIP(wire_stats, wire_get_stats, wire_put_stats, stats_done);
 	ROUND_TRIP(wire_tasks, wire_get_tasks, wire_put_tasks, wire_tasks_done);
 }

@@ -19,6 +19,7 @@ enum {
 	CONFIG_DEVICE = 11,
 	CONFIG_FLAGS = 12,
 	CONFIG_NETWORK = 13, /* fields of a network inside */
+	CONFIG_MOUNT = 14,   /* repeated, in the exports' order; fields of a mount inside */
 };
 enum { CONFIG_FLAG_PRIVILEGED = 1, CONFIG_FLAG_UNMASKED = 2, CONFIG_FLAG_USER_NS = 4 };
 
@@ -124,6 +125,8 @@ static int put_config_settings(struct buf *msg, const struct wire_config *c)
 		r = wire_field_list(msg, CONFIG_SYSCTL, &c->sysctls);
 	if (r == 0)
 		r = wire_field_list(msg, CONFIG_DEVICE, &c->devices);
+	if (r == 0)
+		r = wire_mounts_fields(msg, CONFIG_MOUNT, c->mounts, c->n_mounts);
 	return r < 0 ? r : wire_field_u64(msg, CONFIG_FLAGS, flags);
 }
 
@@ -150,6 +153,9 @@ void wire_config_done(struct wire_config *c)
 	strv_done(&c->tmpfs);
 	strv_done(&c->sysctls);
 	strv_done(&c->devices);
+	for (size_t i = 0; i < c->n_mounts; i++)
+		wire_mount_done(&c->mounts[i]);
+	free(c->mounts);
 	explicit_bzero(c, sizeof(*c));
 }
 
@@ -189,6 +195,8 @@ static int get_config_field(const struct wire_field *f, struct wire_config *c)
 		return wire_field_push_str(f, &c->sysctls);
 	case CONFIG_DEVICE:
 		return wire_field_push_str(f, &c->devices);
+	case CONFIG_MOUNT:
+		return wire_mounts_push(f, &c->mounts, &c->n_mounts);
 	case CONFIG_FLAGS:
 		r = wire_field_get_u64(f, &v);
 		if (r == 0) {

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "fields.h"
+#include "wire/tree.h"
 
 /* ---- frames ---- */
 
@@ -21,8 +22,9 @@ static const struct {
 	{WIRE_STDIN_CREDIT, 4}, {WIRE_STDOUT, WIRE_DATA_MAX}, {WIRE_STDERR, WIRE_DATA_MAX}, {WIRE_RESIZE, 4},
 	{WIRE_EXIT, 4}, {WIRE_DETACH, 0}, {WIRE_UPDATE, 4096}, {WIRE_DONE, 0}, {WIRE_GET_STATS, 0},
 	{WIRE_STATS, 4096}, {WIRE_GET_TASKS, 0}, {WIRE_TASKS, WIRE_MESSAGE_MAX},
-	{WIRE_NETWORK, WIRE_MESSAGE_MAX}, {WIRE_FORWARD, 4096}, {WIRE_CTL_REQUEST, 65536},
-	{WIRE_CTL_REPLY, 65536}};
+	{WIRE_NETWORK, WIRE_MESSAGE_MAX}, {WIRE_FORWARD, 4096}, {WIRE_FREEZE, 0}, {WIRE_COPY_OUT, 8192},
+	{WIRE_COPY_IN, 8192}, {WIRE_ENTRY, WIRE_ENTRY_MAX}, {WIRE_CONTENT, 8 + WIRE_DATA_MAX},
+	{WIRE_TREE_END, 0}, {WIRE_CTL_REQUEST, 65536}, {WIRE_CTL_REPLY, 65536}};
 
 static int64_t limit_of(unsigned type)
 {
@@ -381,6 +383,64 @@ static void a_config_survives_the_wire(void **state)
 	buf_done(&b);
 }
 
+static void mounts_survive_the_wire(void **state)
+{
+	struct wire_config c = {.mounts = calloc(WIRE_MOUNTS_MAX + 1, sizeof(struct wire_mount))}, back;
+	struct buf b = {0};
+
+	assert_non_null(c.mounts);
+	for (c.n_mounts = 0; c.n_mounts < WIRE_MOUNTS_MAX; c.n_mounts++) {
+		struct wire_mount *m = &c.mounts[c.n_mounts];
+		m->target = strdup("/a\n\xff");
+		m->subpath = c.n_mounts % 3 ? strdup("b/c") : NULL;
+		m->read_only = c.n_mounts & 1;
+		m->file = c.n_mounts & 2;
+	}
+	assert_int_equal(wire_put_config(&b, &c), 0);
+	struct wire_frame f = only_frame(&b, WIRE_CONFIG);
+	assert_int_equal(wire_get_config(&f, &back), 0);
+	assert_int_equal(back.n_mounts, WIRE_MOUNTS_MAX);
+	for (size_t i = 0; i < back.n_mounts; i++) {
+		assert_string_equal(back.mounts[i].target, "/a\n\xff");
+		assert_int_equal(back.mounts[i].read_only, i & 1);
+		assert_int_equal(back.mounts[i].file, (i & 2) != 0);
+		if (i % 3)
+			assert_string_equal(back.mounts[i].subpath, "b/c");
+		else
+			assert_null(back.mounts[i].subpath);
+	}
+	wire_config_done(&back);
+	buf_consume(&b, b.len);
+	c.mounts[c.n_mounts++].target = strdup("/one/too/many");
+	assert_int_equal(wire_put_config(&b, &c), -EMSGSIZE);
+	wire_config_done(&c);
+	buf_done(&b);
+}
+
+/* One whose target is missing or no path of a root, and more than there may be. */
+static void malformed_mounts_are_refused(void **state)
+{
+	static const char *const targets[] = {NULL, "", "relative"};
+	enum { CONFIG_MOUNT = 14, MOUNT_TARGET = 1 };
+	struct wire_config c;
+
+	for (size_t i = 0; i <= ARRAY_LEN(targets); i++) {
+		struct buf msg = {0}, one = {0}, b = {0};
+		size_t n = i < ARRAY_LEN(targets) ? 1 : WIRE_MOUNTS_MAX + 1;
+		assert_int_equal(wire_field_str(&one, MOUNT_TARGET, n > 1 ? "/x" : targets[i]), 0);
+		for (size_t k = 0; k < n; k++)
+			assert_int_equal(wire_field_bytes(&msg, CONFIG_MOUNT, one.mem ? buf_data(&one) : NULL,
+						 one.len),
+				0);
+		assert_int_equal(wire_put(&b, WIRE_CONFIG, buf_data(&msg), msg.len), 0);
+		struct wire_frame f = only_frame(&b, WIRE_CONFIG);
+		assert_int_equal(wire_get_config(&f, &c), -EBADMSG);
+		buf_done(&msg);
+		buf_done(&one);
+		buf_done(&b);
+	}
+}
+
 static void a_process_survives_the_wire(void **state)
 {
 	for (unsigned flags = 0; flags < 8; flags++) {
@@ -681,6 +741,8 @@ int main(void)
 		cmocka_unit_test(a_hello_survives_the_wire),
 		cmocka_unit_test(a_version_that_is_too_large_is_not_taken_for_another),
 		cmocka_unit_test(a_config_survives_the_wire),
+		cmocka_unit_test(mounts_survive_the_wire),
+		cmocka_unit_test(malformed_mounts_are_refused),
 		cmocka_unit_test(a_network_survives_the_wire),
 		cmocka_unit_test(a_forward_survives_the_wire),
 		cmocka_unit_test(a_process_survives_the_wire),

@@ -371,6 +371,7 @@ def listing(bench):
             script.write_archive(str(archive), "listed%d:1" % n, *script.image_blobs([*below, tree.bytes()]))
             home.load(archive)
             home.transcript.clear()
+        os.sync()  # what the loads have left to write is not the listing's
         seconds = [home.ok("images").seconds for _ in range(bench.rounds * 3)]
         lines = len(home.ok("images").lines)
         if lines != LISTED + 1:

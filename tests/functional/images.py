@@ -65,7 +65,7 @@ PROGRAMS = {
     "redis": ("essential", "redis-server", [
         "--config.entrypoint", "redis-server", "--config.cmd", "--save", "--config.cmd", "",
         "--config.user", "redis", "--config.workingdir", "/var/lib/redis"]),
-    "python": ("essential", "python3-minimal", ["--config.cmd", "python3"]),
+    "python": ("essential", "python3-minimal,libpython3-stdlib", ["--config.cmd", "python3"]),
 }
 
 

@@ -18,7 +18,8 @@ class BadInput(BoxTest):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         folder.chmod(0o755)
-        for name in ("a3s-box", "a3s-box-shim", "a3s-box-netd", "a3s-box-qemu.so", "vmlinux", "initramfs.cpio"):
+        for name in ("a3s-box", "a3s-box-shim", "a3s-box-netd", "a3s-box-fsd", "a3s-box-qemu.so", "vmlinux",
+                     "initramfs.cpio"):
             if name not in without:
                 shutil.copy(a3s.BUILD / name, folder)
                 (folder / name).chmod(0o755)
@@ -118,7 +119,7 @@ class BadInput(BoxTest):
 
     def test_docker_flags_not_yet_built_are_refused(self):
         """Promise 2: never accepted and ignored."""
-        for args in (("-v", "/tmp:/tmp"), ("--network", "host"), ("--mount", "type=tmpfs,target=/x")):
+        for args in (("-v", "/tmp:/tmp:shared"), ("--network", "host"), ("--mount", "type=npipe,target=/x")):
             with self.subTest(args):
                 self.refuse(self.home.run("run", "--rm", *args, "box", "true"), 125)
 

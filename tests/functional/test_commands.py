@@ -20,7 +20,7 @@ def case(args, status=0, out="", err="", deviation=None, input=None):
 def refused(args, what, status=1, deviation=None):
     """One line on standard error that begins with program and command and says `what`; nothing on standard output."""
     words = args.split() if isinstance(args, str) else args
-    known = words[0] == "network" and words[1] != "nosuch"
+    known = words[0] in ("network", "snapshot", "volume") and words[1] != "nosuch"
     name = " ".join(words[:2]) if known else words[0]
     return case(args, status, "", r"a3s-box: %s: [^\n]*(?:%s)[^\n]*\n" % (re.escape(name), what), deviation)
 
@@ -37,14 +37,14 @@ AT_REST = (
     # -- bad use: nothing changes, one line that names the flag or what is missing
     *(refused(c, "needed", 125 if c in ("run", "create", "exec", "shell", "exec made") else 1, ONE_LINE)
       for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "rename made",
-                "rename made a b", "port-forward", "port-forward made", "wait", "exec", "exec made", "shell", "attach",
-                "attach made over", "logs", "logs made over", "inspect", "history", "history a b", "image-inspect", "import",
+                "rename made a b", "cp", "cp made:/x", "cp a b c", "port-forward", "port-forward made", "wait", "exec",
+                "exec made", "shell", "attach", "attach made over", "logs", "logs made over", "inspect", "history", "history a b", "image-inspect", "import",
                 "import a b c", "pull", "pull a b", "push", "push a b c", "rmi", "save", "tag", "tag box", "tag box a b")),
     *(refused(c + " --nosuch made x", "--nosuch", 125 if c in ("run", "create", "exec", "shell") else 1, ONE_LINE)
       for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "wait", "exec",
                 "shell", "attach", "logs", "ps", "inspect", "prune", "events", "port", "port-forward", "stats", "top",
-                "container-update", "history", "image-check", "image-inspect", "image-prune", "images", "import", "load", "login",
-                "logout", "pull", "push", "rmi", "save", "tag")),
+                "commit", "container-update", "cp", "export", "history", "image-check", "image-inspect", "image-prune",
+                "images", "import", "load", "login", "logout", "pull", "push", "rmi", "save", "tag")),
     refused("nosuch", "unknown command", 125, "Docker says 1; " + STATUS_125)._replace(
         err=r"a3s-box: unknown command: nosuch[^\n]*\n"),
     refused("stop -t soon made", "--time soon: expected seconds"),
@@ -64,6 +64,48 @@ AT_REST = (
     refused("prune --filter nosuch=1", r"--filter nosuch=1: no such filter \(there are label, label!, until,"),
     refused("prune --filter until=soon", "--filter until=soon: expected a duration"),
     refused("prune made", "no arguments"),
+    refused("diff", "one box is needed", deviation=ONE_LINE),
+    refused("diff made over", "one box is needed", deviation=ONE_LINE),
+    refused("diff --nosuch made", "--nosuch", deviation=ONE_LINE),
+    refused("diff nosuch", "no such box: nosuch"),
+    refused("export", "one box is needed", deviation=ONE_LINE),
+    refused("export nosuch", "no such box: nosuch"),
+    refused("export -o / made", "Is a directory"),
+    refused(["export", "-o", "", "made"], "a file name is missing"),
+    refused("commit", "a box is needed", deviation=ONE_LINE),
+    refused("commit nosuch", "no such box: nosuch"),
+    refused("commit made UPPER", "UPPER"),
+    refused(["commit", "-c", "RUN x", "made"], '"RUN" is no instruction'),
+    refused("commit -t a made b", "given twice", deviation="Docker has no -t here"),
+    refused("snapshot create", "a box is needed"),
+    refused("snapshot create nosuch", "no such box: nosuch"),
+    refused("snapshot create made a/b", '"a/b" is no name for a snapshot'),
+    refused("snapshot create --memory made", "--memory: this version keeps the disk"),
+    case("snapshot create made snap", 0, ID),
+    refused("snapshot create made snap", 'the name "snap" is taken by another snapshot'),
+    case("snapshot ls", 0, r"SNAPSHOT ID +NAME +BOX +CREATED +SIZE\n[0-9a-f]{12} +snap +made +.*\n"),
+    case(["snapshot", "ls", "--format", "{{.Name}} {{.Box}}", "-f", "box=made"], 0, "snap made\n"),
+    refused("snapshot ls -f name=x", "--filter name=x: no such filter"),
+    case(["snapshot", "inspect", "-f", "{{.Box.Name}}", "snap"], 0, "made\n"),
+    refused("snapshot restore", "a snapshot is needed"),
+    refused("snapshot restore nosuch", "no such snapshot: nosuch"),
+    refused("snapshot restore made snap --name x", "no new box is made"),
+    case("snapshot restore made snap", 0, "made\n"),
+    refused("snapshot fork -n 0 snap", "--number 0: expected a number from 1"),
+    refused("snapshot prune -f", "nothing says which snapshots may stay"),
+    refused("snapshot prune -f --keep x", "--keep x: expected a number"),
+    case("snapshot prune -f --keep 1", 0, "Total reclaimed space: 0B\n"),
+    case("snapshot rm snap", 0, "snap\n"),
+    refused("snapshot rm snap", "no such snapshot: snap"),
+    refused("run --storage-opt size=1m box true", "--storage-opt size=1m: expected a size from 32m", 125, STATUS_125),
+    case("diff made"),
+    case("diff over"),
+    refused("cp made:/a over:/b", "one box to another"),
+    refused("cp /a /b", "neither /a nor /b is of a box"),
+    refused("cp :/a /b", "name is missing"),
+    refused("cp /nosuch-at-all made:/", "/nosuch-at-all: No such file or directory"),
+    refused("cp made:/etc/passwd /nosuch-at-all/x", "/nosuch-at-all: No such file or directory"),
+    refused("cp nosuch:/etc/passwd /tmp", "no such box: nosuch"),
     refused("logs --tail many made", "--tail many: expected a number"),
     refused("logs --since never made", "--since never: expected"),
     refused("ps --filter nosuch=1", "nosuch"),
@@ -155,6 +197,87 @@ AT_REST = (
     case("prune -f --filter label=keep --filter label!=x", 0,
          r"Deleted Boxes:\n%s\nTotal reclaimed space: [^\n]*B( \(\d+ bytes\))?\n" % ID, "",
          "Docker prints no exact number of bytes; its heading is Deleted Containers"),
+)
+
+VOLUME = (
+    # -- bad use
+    case("volume", 0, r"Usage: a3s-box volume COMMAND\n(.*\n)+"),
+    refused("volume nosuch", "unknown command: nosuch", 1),
+    *(refused(c, "needed|at most one", 1, ONE_LINE) for c in ("volume create a b", "volume rm", "volume inspect")),
+    *(refused("volume " + c + " --nosuch x", "--nosuch", 1, ONE_LINE) for c in ("create", "rm", "ls", "inspect", "prune")),
+    refused("volume ls v1", "no arguments"),
+    refused("volume prune v1", "no arguments"),
+    refused("volume ls --filter nosuch=1", "--filter nosuch=1: no such filter"),
+    refused("volume ls --filter dangling=perhaps", "expected true or false"),
+    refused("volume prune -f --filter until=1h", r"--filter until=1h: no such filter \(there are label, label!,"),
+    refused("volume prune -f --filter all=perhaps", "expected true or false"),
+    refused("volume create -d nfs v1", "--driver nfs: there is only local"),
+    refused("volume create --label =x v1", "--label"),
+    refused("volume create -o x=y v1", "--opt x=y: there is no such option"),
+    refused("volume create -o type=nfs -o o=addr=10.0.0.1 -o device=:/x v1", "not mounted here",
+            deviation="Docker mounts any file system; without privileges on the host only folders and tmpfs can be had"),
+    refused("volume create -o o=bind v1", "needs device=/FOLDER"),
+    refused("volume create -o type=tmpfs -o o=sync v1", '"sync" is no option of a tmpfs'),
+    refused("volume create x", '"x" is no name for a volume'),
+    refused("volume create a/b", '"a/b" is no name for a volume'),
+    refused("system-prune x", "no arguments"),
+    refused("system-prune -f --filter nosuch=1", r"--filter nosuch=1: no such filter \(there are label, label!, until,"),
+    refused("system-prune -f --volumes --filter until=1h", "--filter until=1h: it is not for --volumes"),
+
+    # -- volumes: the box `made` needs v9
+    case("volume create", 0, ID),
+    case("volume create --label x --label a=b v1", 0, "v1\n"),
+    case("volume create v1", 0, "v1\n"),
+    case("volume create --name v2", 0, "v2\n"),
+    refused("volume create -o o=bind,ro -o device=/etc v1", 'there is a volume "v1" already, with other options',
+            deviation="Docker ignores the options and prints the name"),
+    case("volume create -o o=bind,ro -o device=/etc v3", 0, "v3\n"),
+    case("volume ls", 0, r"DRIVER +VOLUME NAME\nlocal +[0-9a-f]{64}\nlocal +v1\nlocal +v2\nlocal +v3\nlocal +v9\n"),
+    case("volume list -q --filter name=v", 0, "v1\nv2\nv3\nv9\n"),
+    case("volume ls -q --filter label=a=b --filter driver=local", 0, "v1\n"),
+    case("volume ls -q --filter dangling=false", 0, "v9\n"),
+    case("volume ls -q --format json", 0, r"(\S+\n){5}", "a3s-box: warning: volume ls: --format is ignored with --quiet\n"),
+    case(["volume", "ls", "--filter", "name=v1", "--format", '{{.Name}} {{.Labels}} {{.Label "a"}} {{.Mountpoint}}'], 0,
+         r"v1 x=,a=b b /\S+/volumes/v1/data\n"),
+    case("volume inspect v1", 0, r'\[\n +\{\n +"CreatedAt": "[^"]+",\n +"Driver": "local",\n +"Labels": \{\n +"x": "",\n'
+         r' +"a": "b"\n +\},\n +"Mountpoint": "[^"]+/volumes/v1/data",\n +"Name": "v1",\n +"Options": \{\},\n'
+         r' +"Scope": "local"\n +\}\n\]\n'),
+    case(["volume", "inspect", "-f", "{{.Options.device}} {{.Mountpoint}}", "v3", "nosuch"], 1, "/etc /etc\n",
+         "a3s-box: volume inspect: no such volume: nosuch\n"),
+    case(["inspect", "--type", "volume", "-f", "{{.Name}}", "v1"], 0, "v1\n"),
+    case(["inspect", "-f", "{{.Name}}", "v1"], 0, "v1\n"),
+    case("inspect --type volume made", 1, r"\[\]\n", "a3s-box: inspect: no such volume: made\n"),
+    refused("volume rm v9", r"volume v9 is in use by 1 box \(made: remove them first"),
+    case("volume rm v3 nosuch", 1, "v3\n", "a3s-box: volume rm: no such volume: nosuch\n"),
+    case("volume rm -f nosuch", 0, "nosuch\n"),
+    case("volume remove v2", 0, "v2\n"),
+    case("volume prune", 0, "Total reclaimed space: 0B\n",
+         r"WARNING! This will remove all anonymous volumes that no box needs\.\n.*\[y/N\] ", ASKS_ON_STDERR, input=b"n\n"),
+    case("volume prune -f --filter label=nosuch", 0, "Total reclaimed space: 0B\n"),
+    case("volume prune -f", 0, r"Deleted Volumes:\n%s\nTotal reclaimed space: [^\n]*\n" % ID, "",
+         "Docker prints no exact number of bytes"),
+    case("volume prune -a", 0, "Total reclaimed space: 0B\n",
+         r"WARNING! This will remove all volumes that no box needs\.\n.*\[y/N\] ", ASKS_ON_STDERR, input=b"n\n"),
+    case("volume prune -f --filter all=true --filter label!=nosuch", 0,
+         "Deleted Volumes:\nv1\n\nTotal reclaimed space: [^\n]*\n", "", "Docker prints no exact number of bytes"),
+    case(["df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}}"], 0,
+         r"(.*\n)*Local Volumes 1 1\n(.*\n)*Build Cache 0 0\n"),
+    case(["df", "-v", "--format", "{{range .Volumes}}{{.Name}} {{.Links}}{{end}}"], 0, "v9 1\n"),
+    case("df -v", 0, r"Images space usage:\n(.*\n)+VOLUME NAME +LINKS +SIZE\nv9 +1 +\S+\n(.*\n)*Build cache usage: 0B\n"),
+    case(["system", "df", "--format", "{{.Type}}"], 0, r"Images\n(.*\n)+"),
+
+    # -- system-prune
+    case("system-prune", 0, "Total reclaimed space: 0B\n",
+         r"WARNING! This will remove:\n  - all stopped boxes\n  - all networks that no box is on\n"
+         r"  - all images without a name that no box needs\n\n.*\[y/N\] ", ASKS_ON_STDERR, input=b"n\n"),
+    case("system prune -a --volumes --filter label=x", 0, "Total reclaimed space: 0B\n",
+         r"WARNING! This will remove:\n  - all stopped boxes\n  - all networks that no box is on\n"
+         r"  - all anonymous volumes that no box needs\n  - all images that no box needs\n\n"
+         r"  Only what these filters select:\n  - label=x\n\n.*\[y/N\] ", ASKS_ON_STDERR, input=b"n\n"),
+    case("system-prune -f --filter label=nosuch", 0, "Total reclaimed space: 0B\n"),
+    case("system-prune -f --volumes", 0,
+         r"Deleted Boxes:\n%s\nTotal reclaimed space: [^\n]*\n" % ID, "", "Docker's heading is Deleted Containers"),
+    case("volume ls -q", 0, "v9\n"),
 )
 
 NETWORK = (
@@ -267,6 +390,13 @@ RUN = (
     refused("run --rm box /etc/plain", "/etc/plain", 126),
     refused("run --rm no-such-image:1 true", "no-such-image", 125),
     refused("run --rm --memory much box", "--memory", 125),
+    refused("run --rm -v x box", "-v x: \"x\" is not an absolute path", 125),
+    refused("run --rm -v /a:/b:shared box", "no mount propagates", 125,
+            deviation="in Docker the box has the host's kernel, and mounts can propagate"),
+    refused("run --rm -v one:/b -v two:/b box", "Duplicate mount point: /b", 125),
+    refused("run --rm --mount type=bind,src=/does-not-exist,dst=/b box", "bind source path does not exist: /does-not-exist", 125),
+    refused("run --rm --mount type=cluster,src=a,dst=/b box", "type=cluster", 125),
+    refused("run --rm --volumes-from no-such-box box", "--volumes-from no-such-box: no such box", 125),
     refused("run --rm --name -x box", "--name|name", 125),
     refused("run --rm --detach-keys abc box", "--detach-keys", 125),
     refused("run --rm -it box", "-t needs a terminal", 125, STATUS_125),
@@ -302,11 +432,15 @@ class Conformance(BoxTest):
         self.check(NETWORK)
         self.home.ok("rm", "made")
 
+    def test_volume(self):
+        self.home.ok("create", "--name", "made", "-v", "v9:/data", "box", "true")
+        self.check(VOLUME)
+
     def test_run(self):
         self.check(RUN)
 
     def test_every_deviation_has_its_reason(self):
-        for c in AT_REST + RUNNING + NETWORK + RUN:
+        for c in AT_REST + RUNNING + NETWORK + VOLUME + RUN:
             self.assertTrue(c.deviation is None or len(c.deviation) > 10, c)
 
 

@@ -42,9 +42,10 @@ class Created(BoxTest):
                 (["-af", "before=two"], ["one"]), (["-af", "since=one"], ["two"]), (["-af", "ancestor=box"], ["one", "two"]),
                 (["-af", "ancestor=other"], []), (["-af", "health=none"], ["one", "two"]),
                 (["-af", "network=bridge"], ["one", "two"]), (["-af", "network=x"], []), (["-af", "publish=80"], []),
+                (["-af", "volume=x"], []),
                 (["-af", "name=one", "-f", "name=two"], ["one", "two"]), (["-af", "name=one", "-f", "label=color=blue"], [])]:
             self.assertEqual(self.names(*args), want, args)
-        for bad, says in [("name=(", "regular"), ("nosuch=1", "ancestor, before"), ("status=up", "created"), ("volume=x", "yet"),
+        for bad, says in [("name=(", "regular"), ("nosuch=1", "ancestor, before"), ("status=up", "created"),
                           ("publish=x", "PORT"), ("expose=0", "PORT"), ("exited=x", "exit code"), ("health=ok", "healthy"),
                           ("before=nosuch", "no such box"), ("name", "KEY=VALUE")]:
             self.assert_one_line(self.home.run("ps", "-af", bad), 1, says)
@@ -96,14 +97,14 @@ class Created(BoxTest):
         self.assert_rc(result, 1)
         self.assertEqual(result.lines, ["one|created||color=red;com.example.some-name=x y;|[\"sleep\",\"1000\"]|red",
                                         "two|created|none|color=blue;|[\"true\"]|blue"])
-        self.assertEqual(result.err, b"a3s-box: inspect: no such box, image or network: nosuch\n")
+        self.assertEqual(result.err, b"a3s-box: inspect: no such box, image, network, volume or snapshot: nosuch\n")
         both = self.home.run("inspect", "one", "nosuch", "box")
         self.assertEqual((both.rc, [x["Id"][:8] for x in json.loads(both.out)]),
                          (1, [self.one[:8], self.home.inspect("box")["Id"][:8]]))
         self.assert_rc(self.home.run("inspect", "--type", "image", "one"), 1)
         self.assert_rc(self.home.run("inspect", "--type", "container", "box"), 1)
         self.assertIn("SizeRw", json.loads(self.home.ok("inspect", "-s", "--type", "container", "one").out)[0])
-        self.assert_one_line(self.home.run("inspect", "--type", "volume", "one"), 1, "--type volume")
+        self.assert_one_line(self.home.run("inspect", "--type", "plugin", "one"), 1, "--type plugin")
         self.assert_one_line(self.home.run("inspect", "-f", "{{.State.Nope}}", "one"), 1, "Nope")
 
     def test_df(self):

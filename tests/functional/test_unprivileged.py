@@ -11,6 +11,7 @@ import test_crash
 import test_exec
 import test_images
 import test_lifecycle
+import test_mounts
 import test_programs
 import test_run
 
@@ -81,4 +82,12 @@ class Programs(Unprivileged, test_programs.Programs):
 
 
 class BadInput(Unprivileged, test_badinput.BadInput):
+    pass
+
+
+class Binds(Unprivileged, test_mounts.Binds):
+    pass
+
+
+class Targets(Unprivileged, test_mounts.Targets):
     pass

@@ -181,6 +181,11 @@ const struct guest_mem *vm_mem(const struct vm *vm)
 	return &vm->mem.guest;
 }
 
+int vm_mem_fd(const struct vm *vm)
+{
+	return vm->mem.memfd;
+}
+
 uint64_t vm_private_resident(const struct vm *vm)
 {
 	return vm->mem.memfd >= 0 ? 0 : memory_resident(&vm->mem);

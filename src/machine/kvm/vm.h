@@ -41,6 +41,8 @@ DEFINE_CLEANUP(struct vm *, vm_free)
 
 /* Guest memory, for devices. Owned by vm. */
 const struct guest_mem *vm_mem(const struct vm *vm);
+/* The memfd that it lies in, its regions one after the other; -1 without shared_memory. Owned by vm. */
+int vm_mem_fd(const struct vm *vm);
 /* Bytes of memory of this process alone that are the guest's: of the monitor's own figures, what is not its own. */
 uint64_t vm_private_resident(const struct vm *vm);
 /* Gives pages back to the host: a balloon_config.discard. Ranges outside of memory are ignored. */

@@ -66,7 +66,11 @@ static void on_stats(struct vmm *v, uint32_t seq)
 static void on_save(struct vmm *v, uint32_t seq, const int fds[2])
 {
 	struct err e = {0};
-	int r = fds[1] < 0 ? -EINVAL : !v->paused ? -EBUSY : vm_save(v->vm, fds[0], fds[1], &e);
+	/* What the file server knows of the guest would be missing. */
+	int r = v->fs	     ? -ENOTSUP
+		: fds[1] < 0 ? -EINVAL
+		: !v->paused ? -EBUSY
+			     : vm_save(v->vm, fds[0], fds[1], &e);
 
 	if (r < 0 && e.code)
 		log_error("%s", e.msg);

@@ -2,9 +2,12 @@
 /* The devices of a box's machine. Their order decides names in the guest (/dev/vda first) and the layout of snapshots. */
 #include "vmm.h"
 
+#include <endian.h>
 #include <fcntl.h>
+#include <string.h>
 
 #include "base/io.h"
+#include "base/log.h"
 
 /* What a peer gets to take what is left for it after the guest's end. */
 enum { DRAIN_LIMIT_MS = 2000, DRAIN_STEP_MS = 20 };
@@ -64,6 +67,40 @@ static int add_net(struct vmm *v, struct err *e)
 	return add(v, net_device(v->net), e);
 }
 
+/* The guest waits for answers that nobody gives any more: its supervisor ends the run. */
+static void on_fs_gone(void *data, const char *why)
+{
+	struct vmm *v = data;
+
+	log_error("the file server: %s", why);
+	loop_quit(v->loop, 1);
+}
+
+/* Served by another process (virtio 1.2 section 5.11.4 has the configuration). */
+static int add_fs(struct vmm *v, struct err *e)
+{
+	struct {
+		char tag[VMM_FS_TAG_MAX];
+		uint32_t num_request_queues;
+	} space = {.num_request_queues = htole32(FS_REQUEST_QUEUES)};
+
+	if (!v->o.fs_tag)
+		return 0;
+	memcpy(space.tag, v->o.fs_tag, strlen(v->o.fs_tag)); /* no longer: options */
+	const struct vhost_front_config c = {.id = VIRTIO_ID_FS,
+		.features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX,
+		.n_queues = 1 + FS_REQUEST_QUEUES, /* and one of high priority: 5.11.2 */
+		.space = &space,
+		.space_len = sizeof(space),
+		.mem = vm_mem(v->vm),
+		.mem_fd = vm_mem_fd(v->vm),
+		.on_gone = on_fs_gone,
+		.data = v};
+	int r = vhost_front_new(v->loop, &c, vmm_fd_fs(&v->o), &v->fs);
+	return r < 0 ? err_sys(e, r, "cannot set up the file system device")
+		     : add(v, vhost_front_device(v->fs), e);
+}
+
 int vmm_add_devices(struct vmm *v, struct err *e)
 {
 	const struct console_config console = {.in_fd = -1, .out_fd = STDOUT_FILENO};
@@ -87,6 +124,8 @@ int vmm_add_devices(struct vmm *v, struct err *e)
 		r = add(v, balloon_device(v->balloon), e);
 	if (r == 0)
 		r = add_net(v, e);
+	if (r == 0)
+		r = add_fs(v, e);
 	return r;
 }
 

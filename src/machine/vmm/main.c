@@ -80,7 +80,8 @@ static int parse_options(int argc, char **argv, struct vmm_options *o)
 		{"mem-mib", required_argument, NULL, 'm'}, {"disks", required_argument, NULL, 'd'},
 		{"started", required_argument, NULL, 's'}, {"serial", no_argument, NULL, 'S'},
 		{"restore", no_argument, NULL, 'r'}, {"name", required_argument, NULL, 'n'},
-		{"net", required_argument, NULL, 'N'}, {NULL, 0, NULL, 0}};
+		{"net", required_argument, NULL, 'N'}, {"fs", required_argument, NULL, 'f'},
+		{NULL, 0, NULL, 0}};
 	uint64_t vcpus = 0, mib = 0;
 	int opt, r = 0;
 
@@ -107,6 +108,10 @@ static int parse_options(int argc, char **argv, struct vmm_options *o)
 		case 'N':
 			r = parse_net(o, optarg);
 			break;
+		case 'f':
+			o->fs_tag = optarg;
+			r = strlen(optarg) > VMM_FS_TAG_MAX ? -EINVAL : 0;
+			break;
 		case 'n': /* for those who list processes */
 			break;
 		default:
@@ -115,7 +120,9 @@ static int parse_options(int argc, char **argv, struct vmm_options *o)
 	}
 	o->vcpus = (unsigned)vcpus;
 	o->mem_bytes = mib << 20;
-	return r < 0 || optind != argc || !vcpus || !mib ? -EINVAL : 0;
+	/* Memory of a restored machine is a file that is nobody else's to write to. */
+	bool both = o->fs_tag && o->restore;
+	return r < 0 || optind != argc || !vcpus || !mib || both ? -EINVAL : 0;
 }
 
 static int filter_vcpu_thread(void *data)
@@ -148,6 +155,7 @@ static int open_all(struct vmm *v, struct err *e)
 	const struct vm_config c = {.kvm_fd = kvm,
 		.vcpus = v->o.vcpus,
 		.mem_bytes = v->o.mem_bytes,
+		.shared_memory = v->o.fs_tag != NULL,
 		.restore_mem_fd = v->o.restore ? restore_mem : -1,
 		.serial_fd = v->o.serial ? STDOUT_FILENO : -1};
 	r = vm_new(&c, &v->vm, e);

@@ -21,6 +21,7 @@ enum vmm_fd { /* 1: the guest's console; 2: the monitor's own messages */
 	VMM_FD_INITRD = 7,
 	VMM_FD_DISKS = 8, /* as many as there are disks, then: */
 			  /* a peer of each link that --net= names */
+			  /* --fs=: the vhost-user socket to the file server */
 			  /* restore: state, memory */
 };
 

@@ -10,10 +10,13 @@
 #include "virtio/console.h"
 #include "virtio/net.h"
 #include "virtio/rng.h"
+#include "virtio/vhost-user-front.h"
 #include "virtio/vsock.h"
 #include "vmm/protocol.h"
 
-enum { VMM_MMIO_MAX = MACHINE_DISKS_MAX + 5 };
+/* Virtio 1.2 section 5.11: bytes of a tag, which need no NUL; more queues would be served by the same thread. */
+enum { VMM_FS_TAG_MAX = 36, FS_REQUEST_QUEUES = 1 };
+enum { VMM_MMIO_MAX = MACHINE_DISKS_MAX + 6 };
 
 struct vmm_options {
 	unsigned vcpus;
@@ -24,16 +27,22 @@ struct vmm_options {
 	bool serial, restore;
 	struct net_config net; /* mtu 0: no such device */
 	unsigned links;	       /* bits of those that have a peer from the start */
+	const char *fs_tag;    /* NULL: no file system device */
 };
 /* Where its descriptors begin, after the disks'. */
 static inline int vmm_fd_net(const struct vmm_options *o)
 {
 	return VMM_FD_DISKS + (int)o->n_disks;
 }
-/* And after these: state, memory. */
-static inline int vmm_fd_restore(const struct vmm_options *o)
+/* After these: the socket to the file server, if there is one. */
+static inline int vmm_fd_fs(const struct vmm_options *o)
 {
 	return vmm_fd_net(o) + __builtin_popcount(o->links);
+}
+/* And after that: state, memory. */
+static inline int vmm_fd_restore(const struct vmm_options *o)
+{
+	return vmm_fd_fs(o) + (o->fs_tag != NULL);
 }
 
 struct vmm {
@@ -44,7 +53,8 @@ struct vmm {
 	struct console_dev *console;
 	struct rng_dev *rng;
 	struct balloon_dev *balloon;
-	struct net_dev *net; /* NULL: none */
+	struct net_dev *net;	/* NULL: none */
+	struct vhost_front *fs; /* NULL: none */
 	struct blk_dev *disks[MACHINE_DISKS_MAX];
 	struct virtio_mmio *mmio[VMM_MMIO_MAX];
 	unsigned n_mmio;

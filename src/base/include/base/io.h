@@ -32,8 +32,13 @@ int io_write_file_at(int dirfd, const char *path, const void *buf, size_t len, m
 int io_open_dir_at(int dirfd, const char *path, bool create);
 /* mkdir -p of an absolute or relative path with mode for new parts. Returns 0 or -errno. */
 int io_mkdir_p(const char *path, mode_t mode);
-/* Removes a file or whole tree below dirfd without following links or changing device. 0 also if absent. */
+/* Removes a file or whole tree below dirfd, however deep, without following links or changing device. 0 also if absent. */
 int io_remove_tree_at(int dirfd, const char *path);
+/*
+ * What a file or whole tree below dirfd takes on disk: allocated blocks, folders included, a file with several names once, as du
+ * counts. Links are not followed. 0 when it is not there; what cannot be read, or lies deeper than there are descriptors, counts nothing.
+ */
+uint64_t io_tree_bytes_at(int dirfd, const char *path);
 int io_fsync_dir(int dirfd);
 
 /*

@@ -103,6 +103,27 @@ struct box_log_config {
 /* Which filter its processes get, see box/seccomp.h. */
 enum box_seccomp { BOX_SECCOMP_DEFAULT, BOX_SECCOMP_OWN, BOX_SECCOMP_NONE };
 
+enum box_mount_type { BOX_MOUNT_BIND, BOX_MOUNT_VOLUME };
+/* A folder or file of the host, or a volume, in a box. tmpfs is config.tmpfs. */
+struct box_mount {
+	enum box_mount_type type;
+	char *source; /* bind: absolute path on the host; volume: its name, NULL until it has one (anonymous) */
+	char *target;  /* absolute, clean */
+	char *subpath; /* volume-subpath: below the volume; NULL */
+	bool read_only;
+	bool no_copy;		  /* an empty volume is not filled from the image */
+	bool anonymous;		  /* made for this box */
+	bool create;		  /* bind: a missing source is made, as a folder (-v, not --mount) */
+	struct strv labels, opts; /* "key=value", of the volume if it has to be made */
+};
+void box_mount_done(struct box_mount *m);
+/* A box's writable layer: a sparse file that looks so large. --storage-opt size= is a multiple of _STEP from _MIN to _MAX. */
+#define BOX_DISK_BYTES (10ull << 30)
+#define BOX_DISK_STEP  (1ull << 20)
+#define BOX_DISK_MIN   (32ull << 20)
+#define BOX_DISK_MAX   (8ull << 40)
+#define BOX_MOUNTS_MAX WIRE_MOUNTS_MAX
+
 /* What a box runs with, stored as JSON with the record; fixed at creation but for what `container-update` changes. */
 struct box_config {
 	struct strv entrypoint, cmd; /* as given or taken from the image; process.argv is both */
@@ -125,7 +146,10 @@ struct box_config {
 	struct box_log_config log;
 	uint64_t shm_bytes;
 	struct strv tmpfs, sysctls, devices; /* see struct wire_config */
-	struct strv add_hosts;		     /* "name:address" */
+	struct box_mount *mounts;
+	size_t n_mounts;
+	uint64_t disk_bytes;   /* --storage-opt size=: of its writable layer, 0: BOX_DISK_BYTES */
+	struct strv add_hosts; /* "name:address" */
 	struct strv dns, dns_search, dns_opts;
 	struct strv cap_add, cap_drop,
 		security_opts;	   /* as given, for inspect; process has what they amount to */
@@ -135,6 +159,7 @@ struct box_config {
 	struct box_endpoint *
 		endpoints; /* box_create's, made with the record: box/network.h; not part of what is stored */
 	size_t n_endpoints;
+	char *scratch; /* box_create's, which copies it: the disk that the box begins with, below the home; not stored */
 	struct strv publish; /* struct box_port as text (box/network.h) */
 	bool publish_all;
 	char *publish_address;	  /* of publish_all, NULL: all */
@@ -165,6 +190,7 @@ struct box {
 	char *health; /* "starting", "healthy", "unhealthy"; NULL: no health check, or not running */
 	struct strv ports,
 		networks; /* of box_list_brief: what it has published, struct box_port as text; names */
+	struct strv mount_texts; /* of box_list_brief: "bind" or "volume", source and target of each mount */
 	struct box_config config;
 };
 void box_free(struct box *b);
@@ -196,7 +222,13 @@ int box_list(struct state *st, bool all, struct box ***ret, size_t *ret_n, struc
  * For listings of many: of config only the parts asked for are filled in, which saves most of the time. PORTS are also what
  * it has published, NETWORKS the ones it is on.
  */
-enum box_parts { BOX_PART_ARGV = 1, BOX_PART_LABELS = 2, BOX_PART_PORTS = 4, BOX_PART_NETWORKS = 8 };
+enum box_parts {
+	BOX_PART_ARGV = 1,
+	BOX_PART_LABELS = 2,
+	BOX_PART_PORTS = 4,
+	BOX_PART_NETWORKS = 8,
+	BOX_PART_MOUNTS = 16, /* mount_texts */
+};
 int box_list_brief(
 	struct state *st, bool all, unsigned parts, struct box ***ret, size_t *ret_n, struct err *e);
 

@@ -56,7 +56,14 @@ struct machine_config {
 	enum accel accel; /* as accel_choose gave it: not ACCEL_AUTO */
 	uint64_t tsc_khz; /* frequency of the host's time stamp counter, 0 if unknown */
 	struct machine_net net;
-	int vsock_dirfd; /* folder for the vsock device's sockets; borrowed for the machine's life */
+	/*
+	 * The virtio-fs device: a connected vhost-user socket to the process that serves it; 0 and below: none; borrowed.
+	 * Guest memory is then shared with that process, a memfd. A machine that has one cannot be saved or go on from a
+	 * saved one, and with the kvm backend it ends when that process does.
+	 */
+	int fs_fd;
+	const char *fs_tag; /* 1 to 36 bytes, no comma */
+	int vsock_dirfd;    /* folder for the vsock device's sockets; borrowed for the machine's life */
 	int hold_fd; /* kept open by the machine's process, so that a lock on it ends with the machine; borrowed */
 	int console_fd; /* receives the guest's console; borrowed */
 	int log_fd;	/* receives the backend's own messages; borrowed */

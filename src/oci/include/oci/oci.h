@@ -120,7 +120,11 @@ int oci_image_history(struct oci_store *s, const struct oci_image *i, struct oci
 	struct err *e);
 void oci_history_free(struct oci_history *h, size_t n);
 
-/* Within the caller's transaction: holder (a box ID) needs this manifest, which is thereby used. 0 or -errno. */
+/*
+ * Within the caller's transaction: holder (a box ID, or a snapshot's behind OCI_HOLDER_SNAPSHOT) needs this manifest, which is
+ * thereby used. 0 or -errno.
+ */
+#define OCI_HOLDER_SNAPSHOT "snapshot:"
 int oci_ref_add(struct state *st, const char *holder, const char *manifest, struct err *e);
 int oci_ref_drop(struct state *st, const char *holder, struct err *e);
 
@@ -143,7 +147,7 @@ int oci_image_prune(struct oci_store *s, const struct oci_image *i, bool tagged,
 struct oci_usage {
 	uint64_t bytes;
 	uint64_t shared_bytes; /* of these, what other images need too */
-	uint64_t holders;      /* boxes that need it */
+	uint64_t holders;      /* boxes and snapshots that need it */
 };
 /*
  * Fills ret[0..n) for list[0..n). *ret_free: what would go if all images went that no holder needs, with what is left over

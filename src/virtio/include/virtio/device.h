@@ -25,6 +25,7 @@ enum virtio_id { /* 5 */
 	VIRTIO_ID_ENTROPY = 4,
 	VIRTIO_ID_BALLOON = 5,
 	VIRTIO_ID_VSOCK = 19,
+	VIRTIO_ID_FS = 26,
 };
 
 #define VIRTIO_QUEUES_MAX 8
@@ -81,6 +82,7 @@ struct virtio_device {
 	uint16_t
 		queue_size; /* largest queue that is offered, a power of 2; 0: VQ_SIZE_MAX. Not of vhost-user. */
 	bool own_threads;
+	bool holds_chains; /* keeps chains between calls: memory may be taken away only while its queues are stopped */
 	bool early_config; /* configuration may be written before the features are settled (5.3.5.1) */
 	struct vq vqs[VIRTIO_QUEUES_MAX];
 
@@ -88,6 +90,7 @@ struct virtio_device {
 	uint64_t negotiated; /* features, valid while a queue runs */
 	int kick_fds
 		[VIRTIO_QUEUES_MAX]; /* own_threads: eventfds that the driver's notifications come on; borrowed */
+	int irq_fd; /* eventfd that interrupts the driver when it is written to, whatever for; borrowed; not of vhost-user */
 	const struct virtio_transport_ops *transport_ops; /* NULL: not attached */
 	void *transport;
 };

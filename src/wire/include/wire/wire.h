@@ -60,6 +60,21 @@
  *     host  > FORWARD       struct wire_forward
  *     guest > DONE          connected: from here on both ways are the bytes of the connection, without frames | FAIL
  *
+ * FREEZE (the same port; a connection of its own)
+ *
+ *     host  > FREEZE        writes wait, and everything written so far is on the scratch disk, as after an unmount
+ *     guest > DONE          until the host closes, or WIRE_FREEZE_MAX_S have passed: then the guest closes | FAIL
+ *
+ * COPY (the same port; a connection of its own for each). Paths are the box's, seen with its mounts; links in them are
+ * followed inside of it.
+ *
+ *     host  > COPY_OUT      struct wire_copy
+ *     guest > DONE          then a tree (wire/tree.h): what is at the path | FAIL, its status an errno of Linux
+ *
+ *     host  > COPY_IN       struct wire_copy
+ *     guest > DONE          the host sends a tree, which is put at the path | FAIL likewise
+ *     guest > DONE          all of it is there | FAIL: it is there in part
+ *
  * If the host closes first, the process loses its input (and, without DETACH, its terminal: SIGHUP) and runs on. Output is
  * flow-controlled by the stream: a host that does not read makes the process wait.
  */
@@ -120,6 +135,14 @@ enum wire_type {
 	WIRE_TASKS = 0x35,
 	WIRE_NETWORK = 0x36,
 	WIRE_FORWARD = 0x37,
+	WIRE_FREEZE = 0x38,
+	WIRE_COPY_OUT = 0x39,
+	WIRE_COPY_IN = 0x3a,
+
+	/* A tree of files, see wire/tree.h. */
+	WIRE_ENTRY = 0x50,
+	WIRE_CONTENT = 0x51, /* u64 BE offset, then 1 to WIRE_DATA_MAX bytes of the last entry's content */
+	WIRE_TREE_END = 0x52,
 
 	/* Client to supervisor only; never valid on a guest connection. See box/ctl.h. */
 	WIRE_CTL_REQUEST = 0x40,
@@ -229,6 +252,36 @@ struct wire_forward {
 };
 void wire_forward_done(struct wire_forward *f);
 
+/*
+ * What is at `path` itself is the tree's root, whose entry has the path "". Where `path` ends with "/." or "/", or follow is set, a
+ * link there is followed.
+ */
+struct wire_copy {
+	char *path;	 /* absolute */
+	bool follow;	 /* a link at the path is followed */
+	bool no_content; /* OUT: only the root's entry comes, without content: what is it? */
+	/*
+	 * IN: the root's entry is made at `path`, in the folder that contains it, which must be there. A folder that is there
+	 * already is kept as it is and filled, unless its attributes are to be taken over too. A file replaces a file, never a
+	 * folder; nothing but a folder is ever put in the place of one.
+	 */
+	bool keep_owner; /* IN: entries keep their owners; else all belong to root */
+	bool root_attr;	 /* IN: a root folder that is there gets the entry's mode, owner and times */
+};
+void wire_copy_done(struct wire_copy *c);
+
+/* A folder or file of the host in the box, by the export of its file server (fs.h of the room fs). */
+#define WIRE_MOUNTS_MAX	  128
+#define WIRE_MOUNTS_TAG	  "a3s" /* of the virtio-fs device whose root has the exports, named by their numbers */
+#define WIRE_FREEZE_MAX_S 60
+struct wire_mount {
+	char *target; /* absolute; links are followed inside of the box, what is missing is made */
+	bool read_only;
+	bool file;     /* a file, not a folder */
+	char *subpath; /* below the export; NULL: itself. Made when missing (folders only) */
+};
+void wire_mount_done(struct wire_mount *m);
+
 /* What the guest needs before the first process. */
 struct wire_config {
 	char *hostname;
@@ -238,8 +291,11 @@ struct wire_config {
 	bool read_only;	     /* root file system without the writable layer */
 
 	struct wire_limits limits;
-	uint64_t shm_bytes;  /* size of /dev/shm, 0: 64 MiB */
-	struct strv tmpfs;   /* "/path" or "/path:mount options", as in Docker's --tmpfs */
+	uint64_t shm_bytes; /* size of /dev/shm, 0: 64 MiB */
+	struct strv tmpfs;  /* "/path" or "/path:mount options", as in Docker's --tmpfs */
+	struct wire_mount
+		*mounts; /* mounts[i] is export i. With tmpfs: those that contain others are mounted first */
+	size_t n_mounts;
 	struct strv sysctls; /* "net.ipv4.ip_forward=1" */
 	struct strv devices; /* "/dev/x:/dev/y:rwm": of the guest, to be seen in the box */
 	bool privileged;     /* all devices, and writable /sys, /proc/sys and cgroup */
@@ -265,6 +321,7 @@ int wire_put_process(struct buf *out, const struct wire_process *p); /* START */
 int wire_put_limits(struct buf *out, const struct wire_limits *l);   /* UPDATE */
 int wire_put_network(struct buf *out, const struct wire_network *n);
 int wire_put_forward(struct buf *out, const struct wire_forward *f);
+int wire_put_copy(struct buf *out, enum wire_type type, const struct wire_copy *c); /* COPY_OUT, COPY_IN */
 int wire_put_stats(struct buf *out, const struct wire_stats *s);
 int wire_put_tasks(struct buf *out, const struct wire_tasks *t);
 
@@ -296,6 +353,7 @@ int wire_get_process(const struct wire_frame *f, struct wire_process *ret);
 int wire_get_limits(const struct wire_frame *f, struct wire_limits *ret);
 int wire_get_network(const struct wire_frame *f, struct wire_network *ret);
 int wire_get_forward(const struct wire_frame *f, struct wire_forward *ret);
+int wire_get_copy(const struct wire_frame *f, struct wire_copy *ret);
 int wire_get_stats(const struct wire_frame *f, struct wire_stats *ret);
 int wire_get_tasks(const struct wire_frame *f, struct wire_tasks *ret);
 
