@@ -3,9 +3,11 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 ssize_t io_read_full(int fd, void *buf, size_t len)
 {
@@ -167,6 +169,21 @@ int io_write_file_at(int dirfd, const char *path, const void *buf, size_t len, m
 	return dfd < 0 ? -errno : io_fsync_dir(dfd);
 }
 
+int io_openat2(int dirfd, const char *path, uint64_t flags, mode_t mode, uint64_t resolve)
+{
+	enum { TRIES = 64 };
+	struct open_how how = {.flags = flags | O_CLOEXEC, .mode = mode, .resolve = resolve};
+
+	for (int i = 0; i < TRIES; i++) {
+		int fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+		if (fd >= 0)
+			return fd;
+		if (errno != EAGAIN)
+			break;
+	}
+	return -errno;
+}
+
 int io_open_dir_at(int dirfd, const char *path, bool create)
 {
 	if (create && mkdirat(dirfd, path, 0700) < 0 && errno != EEXIST)
@@ -202,22 +219,14 @@ int io_mkdir_p(const char *path, mode_t mode)
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
-int io_copy_sparse(int src, int dst)
+static int copy_data(int src, int dst, off_t size)
 {
-	struct stat st;
-	if (fstat(src, &st) < 0)
-		return -errno;
-	if (ioctl(dst, FICLONE, src) == 0)
-		return 0;
-	if (ftruncate(dst, st.st_size) < 0)
-		return -errno;
-
 	enum { CHUNK = 1 << 18 };
 	CLEANUP_FREE char *chunk = malloc(CHUNK);
 	if (!chunk)
 		return -ENOMEM;
 	off_t pos = 0;
-	while (pos < st.st_size) {
+	while (pos < size) {
 		off_t data = lseek(src, pos, SEEK_DATA);
 		if (data < 0)
 			return errno == ENXIO ? 0 : -errno;
@@ -235,4 +244,19 @@ int io_copy_sparse(int src, int dst)
 		}
 	}
 	return 0;
+}
+
+int io_copy_sparse(int src, int dst, bool sync)
+{
+	struct stat st;
+	if (fstat(src, &st) < 0)
+		return -errno;
+	if (ioctl(dst, FICLONE, src) < 0) {
+		if (ftruncate(dst, st.st_size) < 0)
+			return -errno;
+		int r = copy_data(src, dst, st.st_size);
+		if (r < 0)
+			return r;
+	}
+	return sync && fsync(dst) < 0 ? -errno : 0;
 }

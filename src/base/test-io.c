@@ -2,6 +2,7 @@
 /* Complete reads and writes, durable replacement, trees that are never left through a link. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -487,7 +488,7 @@ static void a_sparse_copy_keeps_content_length_and_holes(void **state)
 	assert_int_equal(ftruncate(src, LEN), 0);
 	for (size_t i = 0; i < ARRAY_LEN(at); i++)
 		assert_int_equal(io_pwrite_full(src, data, sizeof(data), at[i]), 0);
-	assert_int_equal(io_copy_sparse(src, dst), 0);
+	assert_int_equal(io_copy_sparse(src, dst, true), 0);
 	assert_int_equal(fstat(dst, &st), 0);
 	assert_int_equal(st.st_size, LEN);
 	assert_true(st.st_blocks * 512 < 2 * MIB);
@@ -508,11 +509,11 @@ static void empty_and_all_hole_files_are_copied_with_their_length(void **state)
 	int dst = openat(dir, "dst", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	struct stat st;
 
-	assert_int_equal(io_copy_sparse(src, dst), 0);
+	assert_int_equal(io_copy_sparse(src, dst, true), 0);
 	assert_int_equal(fstat(dst, &st), 0);
 	assert_int_equal(st.st_size, 0);
 	assert_int_equal(ftruncate(src, 12345), 0);
-	assert_int_equal(io_copy_sparse(src, dst), 0);
+	assert_int_equal(io_copy_sparse(src, dst, true), 0);
 	assert_int_equal(fstat(dst, &st), 0);
 	assert_int_equal(st.st_size, 12345);
 	assert_int_equal(st.st_blocks, 0);
@@ -526,8 +527,8 @@ static void a_copy_that_cannot_be_written_says_so(void **state)
 	put_file("dst", "");
 	int src = openat(dir, "src", O_RDONLY | O_CLOEXEC), dst = openat(dir, "dst", O_RDONLY | O_CLOEXEC);
 
-	assert_true(io_copy_sparse(src, dst) < 0);
-	assert_int_equal(io_copy_sparse(-1, dst), -EBADF);
+	assert_true(io_copy_sparse(src, dst, true) < 0);
+	assert_int_equal(io_copy_sparse(-1, dst, false), -EBADF);
 	close(src);
 	close(dst);
 }
@@ -557,6 +558,35 @@ static void small_helpers_do_what_they_say(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
+static void a_lookup_during_renames_is_tried_again(void **state)
+{
+	CLEANUP_CLOSE int fd = io_openat2(dir, ".", O_PATH | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS);
+
+	if (fd == -ENOSYS)
+		skip();
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(io_openat2(dir, "..", O_PATH, 0, RESOLVE_BENEATH), -EXDEV);
+	assert_int_equal(io_openat2(dir, "none", O_PATH, 0, 0), -ENOENT);
+	assert_int_equal(mkdirat(dir, "sub", 0700), 0);
+	/* One of ".." cannot be told to be inside while anything is renamed anywhere. */
+	pid_t pid = fork();
+	while (pid == 0) {
+		renameat(dir, "sub", dir, "sub2");
+		renameat(dir, "sub2", dir, "sub");
+	}
+	assert_int_equal(mkdirat(dir, "a", 0700), 0);
+	for (int i = 0; i < 20000; i++) {
+		int got = io_openat2(dir, "a/../a", O_PATH, 0, RESOLVE_IN_ROOT);
+		if (got < 0)
+			kill(pid, SIGKILL);
+		assert_true(got >= 0);
+		close(got);
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -585,6 +615,7 @@ int main(void)
 		TEST(a_sparse_copy_keeps_content_length_and_holes),
 		TEST(empty_and_all_hole_files_are_copied_with_their_length),
 		TEST(a_copy_that_cannot_be_written_says_so),
+		TEST(a_lookup_during_renames_is_tried_again),
 		TEST(small_helpers_do_what_they_say),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,7 +160,7 @@ static int find_or_lock(struct state *st, const char *id, struct box **ret, int 
 				bool same = r != -EBUSY || box_find_quiet(st, id, &now, NULL) < 0 ||
 					    is_at_rest(now);
 				if (same)
-					return r == -EBUSY ? err_hint(e, "try again when that has ended") : r;
+					return r;
 				continue;
 			}
 			box_free(TAKE_PTR(b));
@@ -236,6 +236,20 @@ static int explain(struct box_files *f, int r, struct err *e)
 	return e ? e->code : r;
 }
 
+/*
+ * What the guest refused because it would not last: it knows no box that runs or not. Nor does it know of hints.
+ */
+static int explain_memory(int r, struct err *e)
+{
+	struct err why;
+
+	if (r != -ENOMEDIUM || !e)
+		return r;
+	why = *e;
+	err_set(e, r, "%s, and the box does not run", why.msg);
+	return err_hint(e, "start the box first");
+}
+
 static int begin_copy(struct box_files *f, enum wire_type type, const struct wire_copy *c, int *ret_fd,
 	struct buf *in, struct err *e)
 {
@@ -282,8 +296,11 @@ int box_files_write(struct box_files *f, const struct wire_copy *c,
 	CLEANUP(tree_stream_freep) struct tree_stream *s = NULL;
 	CLEANUP(buf_done) struct buf in = {0};
 	struct err guest = {0};
+	struct wire_copy what = *c;
 	int fd = -1;
-	int r = begin_copy(f, WIRE_COPY_IN, c, &fd, &in, e);
+
+	what.durable = f->maint != NULL;
+	int r = begin_copy(f, WIRE_COPY_IN, &what, &fd, &in, e);
 
 	if (r == 0)
 		r = tree_stream_new(fd, &s, e);
@@ -300,7 +317,8 @@ int box_files_write(struct box_files *f, const struct wire_copy *c,
 		}
 	}
 	end_copy(f, &fd);
-	return explain(f, r, e);
+	r = explain(f, r, e);
+	return f->maint ? explain_memory(r, e) : r;
 }
 
 /* ---- disks ---- */
@@ -353,8 +371,8 @@ static int open_clean(struct state *st, const struct box *b, int lock_fd, struct
 	return TAKE_FD(fd);
 }
 
-/* Of a running box: copies its disk to dst while its guest keeps it still. */
-static int copy_frozen(struct state *st, const struct box *b, int src, int dst, struct err *e)
+/* Of a running box: its guest keeps the disk still until it is asked whether it did. fd or -errno. */
+static int freeze(struct state *st, const struct box *b, struct err *e)
 {
 	CLEANUP(buf_done) struct buf out = {0};
 	CLEANUP(buf_done) struct buf in = {0};
@@ -365,19 +383,42 @@ static int copy_frozen(struct state *st, const struct box *b, int src, int dst, 
 	if (fd < 0)
 		return fd;
 	int r = expect_done(fd, &in, b->name, soon(), e);
-	if (r < 0)
-		return r;
+	return r < 0 ? r : TAKE_FD(fd);
+}
+
+/*
+ * Whether the disk was still up to now, which the guest alone knows: it closes when it lost its patience or ended, but may have
+ * thawed a moment before. Ends the freeze.
+ */
+static int end_freeze(int fd, const char *name, struct err *e)
+{
+	CLEANUP(buf_done) struct buf out = {0};
+	CLEANUP(buf_done) struct buf in = {0};
+
+	if (wire_put(&out, WIRE_FREEZE, NULL, 0) < 0)
+		return err_oom(e);
+	int r = io_write_full(fd, buf_data(&out), out.len);
+	r = r < 0 ? err_sys(e, r, "box %s does not answer", name) : expect_done(fd, &in, name, soon(), e);
+	if (r == -EPIPE || r == -ECONNRESET)
+		return err_set(e, -ESTALE,
+			"the disk of box %s changed while it was read: the box was stopped, or it took "
+			"longer than %d s",
+			name, WIRE_FREEZE_MAX_S);
+	return r < 0 ? err_wrap(e, "the disk of box %s changed while it was read", name) : 0;
+}
+
+/* Of a running box: copies its disk to dst while its guest keeps it still. */
+static int copy_frozen(struct state *st, const struct box *b, int src, int dst, struct err *e)
+{
+	CLEANUP_CLOSE int fd = freeze(st, b, e);
+	if (fd < 0)
+		return fd;
 	uint64_t from = time_mono_ns();
-	r = io_copy_sparse(src, dst);
+	int r = io_copy_sparse(src, dst, false);
 	log_debug("disk of box %s copied in %.1f ms", b->name, (double)(time_mono_ns() - from) / 1e6);
-	/* The guest closes when it lost its patience: then what was copied last may not fit the rest. */
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	bool still = poll(&p, 1, 0) == 0;
 	if (r < 0)
 		return err_sys(e, r, "cannot copy the disk of box %s", b->name);
-	if (!still)
-		return err_set(e, -ETIMEDOUT, "cannot copy the disk of box %s: it takes too long", b->name);
-	return 0;
+	return end_freeze(fd, b->name, e); /* else what was copied last may not fit the rest */
 }
 
 /* A file without a name, in the box's folder: so that it can share blocks with the disk. */
@@ -395,25 +436,35 @@ static int open_nameless(struct state *st, const struct box *b, struct err *e)
 	return fd < 0 ? err_sys(e, -errno, "cannot copy the disk of box %s", b->name) : fd;
 }
 
-int box_disk_hold(struct state *st, const struct box *b, struct box_disk *ret, struct err *e)
+/* Of a running box: its disk, held still by *ret_freeze, or a copy of it. fd or -errno. */
+static int open_running(struct state *st, const struct box *b, bool in_place, int *ret_freeze, struct err *e)
+{
+	CLEANUP_CLOSE int src = open_scratch(st, b, e);
+
+	if (src < 0)
+		return src;
+	if (in_place) {
+		*ret_freeze = freeze(st, b, e);
+		return *ret_freeze < 0 ? *ret_freeze : TAKE_FD(src);
+	}
+	CLEANUP_CLOSE int dst = open_nameless(st, b, e);
+	int r = dst < 0 ? dst : copy_frozen(st, b, src, dst, e);
+	return r < 0 ? r : TAKE_FD(dst);
+}
+
+int box_disk_hold(struct state *st, const struct box *b, bool in_place, struct box_disk *ret, struct err *e)
 {
 	CLEANUP(box_freep) struct box *now = NULL;
 	CLEANUP_CLOSE int lock = -1;
-	CLEANUP_CLOSE int fd = -1;
+	CLEANUP_CLOSE int frozen = -1;
 
-	*ret = (struct box_disk){.fd = -1, .lock = -1};
+	*ret = (struct box_disk){.fd = -1, .lock = -1, .freeze = -1};
 	int r = find_or_lock(st, b->id, &now, &lock, e);
 	if (r < 0)
 		return r;
-	if (lock >= 0) {
-		fd = open_clean(st, now, lock, e);
-		r = fd == -ENOENT ? 0 : fd;
-	} else {
-		CLEANUP_CLOSE int src = open_scratch(st, now, e);
-		r = fd = src < 0 ? src : open_nameless(st, now, e);
-		if (r >= 0)
-			r = copy_frozen(st, now, src, fd, e);
-	}
+	CLEANUP_CLOSE int fd =
+		lock >= 0 ? open_clean(st, now, lock, e) : open_running(st, now, in_place, &frozen, e);
+	r = lock >= 0 && fd == -ENOENT ? 0 : fd;
 	if (r >= 0 && !(ret->id = strdup(now->id)))
 		r = err_oom(e);
 	if (r < 0) {
@@ -423,11 +474,22 @@ int box_disk_hold(struct state *st, const struct box *b, struct box_disk *ret, s
 	}
 	ret->fd = fd == -ENOENT ? -1 : TAKE_FD(fd);
 	ret->lock = TAKE_FD(lock);
+	ret->freeze = TAKE_FD(frozen);
 	return 0;
+}
+
+bool box_disk_still(struct box_disk *d)
+{
+	struct err ignored;
+	bool still = d->freeze < 0 || end_freeze(d->freeze, d->id, &ignored) == 0;
+
+	close_fd(&d->freeze);
+	return still;
 }
 
 void box_disk_release(struct state *st, struct box_disk *d)
 {
+	close_fd(&d->freeze);
 	close_fd(&d->fd);
 	if (d->lock >= 0)
 		box_unlock(st, d->id, &d->lock);
@@ -447,7 +509,7 @@ int box_disk_copy(struct state *st, const struct box *b, int dst, bool *ret_any,
 	if (src < 0) {
 		r = src == -ENOENT ? 0 : src;
 	} else {
-		r = lock >= 0 ? io_copy_sparse(src, dst) : copy_frozen(st, now, src, dst, e);
+		r = lock >= 0 ? io_copy_sparse(src, dst, false) : copy_frozen(st, now, src, dst, e);
 		if (lock >= 0 && r < 0)
 			err_sys(e, r, "cannot copy the disk of box %s", b->name);
 		*ret_any = r == 0;

@@ -108,7 +108,7 @@ static int copy_scratch(struct state *st, int box_dirfd, const struct box_config
 	CLEANUP_CLOSE int dst = src < 0 ? -1
 					: openat(box_dirfd, "scratch.img",
 						  O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int r = dst < 0 ? -errno : storage_copy_sparse(src, dst, true);
+	int r = dst < 0 ? -errno : io_copy_sparse(src, dst, true);
 	if (r == 0)
 		r = io_fsync_dir(box_dirfd);
 	return r < 0 ? err_sys(e, r, "cannot copy %s/%s", st->home, c->scratch) : 0;

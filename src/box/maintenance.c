@@ -2,9 +2,9 @@
 /*
  * THEORY OF OPERATION
  *
- * What a supervisor does for a box, in short: machine, control connection, configuration, one process, shutdown. It is the work of a
- * thread with a loop of its own, since the caller copies with blocking descriptors meanwhile, and the vsock device may
- * be served by this process. The thread starts the machine, so that the machine dies with it, and it with us.
+ * What a supervisor does for a box, in short: machine, control connection, configuration, one process, shutdown. It is the work
+ * of a thread with a loop of its own, since the caller copies with blocking descriptors meanwhile, and the vsock device may be
+ * served by this process. The thread starts the machine, so that the machine dies with it, and it with us.
  *
  *     BOOT     machine started; the guest connects, is configured, says READY
  *     LAUNCH   START sent, for a process that only waits (guest/init.h)
@@ -97,17 +97,27 @@ static void set_phase(struct maintenance *m, enum phase phase)
 	pthread_mutex_unlock(&m->mutex);
 }
 
-/* The first reason counts. */
-static void fail(struct maintenance *m, int code, const char *what, const char *why)
+/* The first reason counts. Its hint stays. what: may be NULL. */
+static void fail_err(struct maintenance *m, const struct err *why, const char *what)
 {
 	pthread_mutex_lock(&m->mutex);
 	if (m->phase != OVER) {
-		const char *name = m->box->name;
-		err_set(&m->err, code, "box %s: %s%s%s", name, what, *why ? ": " : "", why);
+		m->err = *why;
+		if (what)
+			err_wrap(&m->err, "%s", what);
+		err_wrap(&m->err, "box %s", m->box->name);
 	}
 	pthread_mutex_unlock(&m->mutex);
 	set_phase(m, OVER);
 	loop_quit(m->loop, 0);
+}
+
+static void fail(struct maintenance *m, int code, const char *what, const char *why)
+{
+	struct err e;
+
+	err_set(&e, code, "%s", *why ? why : what);
+	fail_err(m, &e, *why ? what : NULL);
 }
 
 static void fail_sys(struct maintenance *m, int r, const char *what)
@@ -476,7 +486,7 @@ static void *run(void *data)
 	struct err e = {0};
 
 	if (begin(m, &e) < 0)
-		fail(m, e.code, "its machine cannot be started", e.msg);
+		fail_err(m, &e, "its machine cannot be started");
 	int r = loop_run(m->loop);
 	if (r < 0)
 		fail_sys(m, r, "its machine cannot be watched");
@@ -602,7 +612,7 @@ int maintenance_start(
 	pthread_cond_init(&m->changed, NULL);
 	int r = box_find_quiet(st, b->id, &m->box, e);
 	if (r == 0 && box_is_live(m->box))
-		r = err_set(e, -EBUSY, "box %s is in use by another command", b->name);
+		r = err_set(e, -EBUSY, "box %s is %s", b->name, box_state_name(m->box->state));
 	if (r == 0)
 		r = prepare(m, e);
 	if (r < 0)

@@ -116,7 +116,8 @@ static int parts_from_row(sqlite3_stmt *s, struct box *b)
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(part_columns); i++) {
 		const char *json = (const char *)sqlite3_column_text(s, first + (int)i);
 		if (json)
-			r = box_config_list(json, (struct strv *)((char *)b + part_columns[i].offset));
+			r = box_config_list(
+				json, (struct strv *)(void *)((char *)b + part_columns[i].offset));
 	}
 	return r;
 }

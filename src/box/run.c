@@ -69,13 +69,24 @@ int box_try_lock(struct state *st, const char *id, int *ret_lock_fd, struct err 
 	return err_set(e, -EBUSY, "box %.*s is in use by another command", BOX_ID_SHORT_LEN, id);
 }
 
+static int busy(struct state *st, const char *id, struct err *e)
+{
+	CLEANUP(box_freep) struct box *b = NULL;
+
+	if (box_find_quiet(st, id, &b, NULL) == 0)
+		err_set(e, -EBUSY, "box %s is in use by another command", b->name);
+	return e ? err_hint(e, "try again when that has ended") : -EBUSY;
+}
+
 int box_lock(struct state *st, const char *id, int *ret_lock_fd, struct err *e)
 {
 	/* box_reconcile of another command holds locks for a moment: only one that stays is an owner's. */
 	for (uint64_t until = time_mono_ns() + LOCK_PATIENCE_NS;;) {
 		int r = box_try_lock(st, id, ret_lock_fd, e);
-		if (r != -EBUSY || time_mono_ns() >= until)
+		if (r != -EBUSY)
 			return r;
+		if (time_mono_ns() >= until)
+			return busy(st, id, e);
 		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	}
 }
@@ -254,7 +265,7 @@ int box_ensure_scratch(struct state *st, int box_dirfd, uint64_t bytes, bool dur
 	}
 	CLEANUP_CLOSE int dst =
 		openat(box_dirfd, "scratch.tmp", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int r = dst < 0 ? -errno : io_copy_sparse(src, dst);
+	int r = dst < 0 ? -errno : io_copy_sparse(src, dst, false);
 	/* The record outlives a power failure, so the disk must; not so where both go with the box's end. */
 	if (r == 0 && durable && fsync(dst) < 0)
 		r = -errno;

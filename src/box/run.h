@@ -68,8 +68,8 @@ void box_network_changes_repair(struct state *st);
 int box_ports_init(struct state *st, struct err *e);
 
 /*
- * Makes scratch.img in the box's folder unless it is there: a sparse copy of a template that is formatted once for each size. bytes:
- * its apparent size, 0: BOX_DISK_BYTES.
+ * Makes scratch.img in the box's folder unless it is there: a sparse copy of a template that is formatted once for each size.
+ * bytes: its apparent size, 0: BOX_DISK_BYTES.
  */
 int box_ensure_scratch(struct state *st, int box_dirfd, uint64_t bytes, bool durable, struct err *e);
 

@@ -108,7 +108,7 @@ static int make_dir(struct making *m, struct err *e)
 static int copy_fd(int src, int dirfd, const char *name, struct err *e)
 {
 	CLEANUP_CLOSE int dst = openat(dirfd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	int r = dst < 0 ? -errno : storage_copy_sparse(src, dst, true);
+	int r = dst < 0 ? -errno : io_copy_sparse(src, dst, true);
 
 	return r < 0 ? err_sys(e, r, "cannot copy %s", name) : 0;
 }
@@ -144,7 +144,9 @@ static int make_files(struct making *m, const struct box *b, struct err *e)
 	r = copy_filter(m, b, e);
 	if (r < 0)
 		return r;
-	if ((any && fsync(disk) < 0) || fsync(m->dir) < 0 || fsync(m->parent) < 0)
+	/* The home's, too: whoever made the folder of all snapshots may have been killed before he came to it. */
+	if ((any && fsync(disk) < 0) || fsync(m->dir) < 0 || fsync(m->parent) < 0 ||
+		fsync(m->st->home_fd) < 0)
 		return err_sys(e, -errno, "cannot write the snapshot");
 	return 0;
 }
@@ -254,7 +256,7 @@ static int replace_disk(struct state *st, const struct box_snapshot *s, const st
 		unlinkat(to, "scratch.tmp", 0);
 		CLEANUP_CLOSE int dst =
 			openat(to, "scratch.tmp", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-		r = dst < 0 ? -errno : storage_copy_sparse(src, dst, true);
+		r = dst < 0 ? -errno : io_copy_sparse(src, dst, true);
 		if (r == 0 && renameat(to, "scratch.tmp", to, SNAPSHOT_DISK) < 0)
 			r = -errno;
 		if (r < 0)
@@ -276,9 +278,10 @@ int box_snapshot_restore(struct state *st, const struct box_snapshot *s, const s
 	CLEANUP(box_freep) struct box *now = NULL;
 	CLEANUP_CLOSE int lock = -1;
 
-	if (strcmp(s->manifest, b->manifest) != 0) {
-		err_set(e, -EINVAL, "snapshot %s is of a box of another image (%s)", s->name, s->image);
-		return err_hint(e, "make a new box of it: a3s-box snapshot restore %s", s->name);
+	/* Also of the same image: nobody means to lose a box's files for those of another one. */
+	if (strcmp(s->box_id, b->id) != 0) {
+		err_set(e, -EINVAL, "snapshot %s is of box %s (%.12s)", s->name, s->box_name, s->box_id);
+		return err_hint(e, "make a new box of it: a3s-box snapshot restore %s --name NAME", s->name);
 	}
 	int r = box_is_live(b) ? is_live(b, e) : box_lock(st, b->id, &lock, e);
 	if (r == 0)

@@ -102,8 +102,45 @@ static void fill(struct strv *l, const char *what)
 	assert_int_equal(strv_push(l, "\xff"), 0);
 }
 
-/* All that there is, each with a value of its own; and again through JSON: nothing is left out. */
-static void nothing_of_it_is_forgotten(void **state)
+static void fill_lists(struct box_config *c)
+{
+	struct strv *lists[] = {&c->labels, &c->health.test, &c->log.opts, &c->tmpfs, &c->sysctls,
+		&c->devices, &c->add_hosts, &c->dns, &c->dns_search, &c->dns_opts, &c->cap_add, &c->cap_drop,
+		&c->security_opts, &c->annotations, &c->exposed_ports, &c->publish, &c->egress_allow,
+		&c->network_opts};
+	char name[8];
+
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		snprintf(name, sizeof(name), "%zu", i);
+		fill(lists[i], name);
+	}
+}
+
+static void fill_mounts(struct box_config *c)
+{
+	struct box_mount mounts[] = {
+		{.type = BOX_MOUNT_BIND,
+			.source = strdup("/s\xff"),
+			.target = strdup("/t\n"),
+			.create = true},
+		{.type = BOX_MOUNT_VOLUME, .target = strdup("/v"), .anonymous = true, .no_copy = true},
+		{.type = BOX_MOUNT_VOLUME,
+			.source = strdup("data"),
+			.target = strdup("/d"),
+			.subpath = strdup("a/b"),
+			.read_only = true},
+	};
+
+	fill(&mounts[2].labels, "k=v");
+	fill(&mounts[2].opts, "type=none");
+	c->mounts = malloc(sizeof(mounts));
+	assert_non_null(c->mounts);
+	memcpy(c->mounts, mounts, sizeof(mounts));
+	c->n_mounts = ARRAY_LEN(mounts);
+}
+
+/* All that there is, each with a value of its own. */
+static void fill_all(struct box_config *ret)
 {
 	struct box_config c = {.vcpus = 3,
 		.mem_bytes = 1,
@@ -134,34 +171,35 @@ static void nothing_of_it_is_forgotten(void **state)
 			.oom_score_adj = -1000,
 			.rlimits = {{7, 20, UINT64_MAX}, {15, 0, 21}},
 			.n_rlimits = 2}};
-	struct strv *lists[] = {&c.labels, &c.health.test, &c.log.opts, &c.tmpfs, &c.sysctls, &c.devices,
-		&c.add_hosts, &c.dns, &c.dns_search, &c.dns_opts, &c.cap_add, &c.cap_drop, &c.security_opts,
-		&c.annotations, &c.exposed_ports, &c.publish, &c.egress_allow, &c.network_opts};
-	struct box_mount mounts[] = {
-		{.type = BOX_MOUNT_BIND,
-			.source = strdup("/s\xff"),
-			.target = strdup("/t\n"),
-			.create = true},
-		{.type = BOX_MOUNT_VOLUME, .target = strdup("/v"), .anonymous = true, .no_copy = true},
-		{.type = BOX_MOUNT_VOLUME,
-			.source = strdup("data"),
-			.target = strdup("/d"),
-			.subpath = strdup("a/b"),
-			.read_only = true},
-	};
-	char name[8];
 
 	c.disk_bytes = 22;
-	c.mounts = malloc(sizeof(mounts));
-	assert_non_null(c.mounts);
-	fill(&mounts[2].labels, "k=v");
-	fill(&mounts[2].opts, "type=none");
-	memcpy(c.mounts, mounts, sizeof(mounts));
-	c.n_mounts = ARRAY_LEN(mounts);
-	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-		snprintf(name, sizeof(name), "%zu", i);
-		fill(lists[i], name);
-	}
+	fill_lists(&c);
+	fill_mounts(&c);
+	*ret = c;
+}
+
+static void assert_mounts(const struct box_config *back, const struct box_config *c)
+{
+	assert_int_equal(back->n_mounts, 3);
+	assert_string_equal(back->mounts[0].source, "/s\xff");
+	assert_string_equal(back->mounts[0].target, "/t\n");
+	assert_true(back->mounts[0].type == BOX_MOUNT_BIND && back->mounts[0].create &&
+		    !back->mounts[0].read_only);
+	assert_null(back->mounts[1].source);
+	assert_true(back->mounts[1].anonymous && back->mounts[1].no_copy &&
+		    back->mounts[1].type == BOX_MOUNT_VOLUME);
+	assert_string_equal(back->mounts[2].subpath, "a/b");
+	assert_true(back->mounts[2].read_only);
+	assert_strv(&back->mounts[2].labels, &c->mounts[2].labels);
+	assert_strv(&back->mounts[2].opts, &c->mounts[2].opts);
+}
+
+/* Through JSON and again: nothing is left out. */
+static void nothing_of_it_is_forgotten(void **state)
+{
+	struct box_config c;
+
+	fill_all(&c);
 	struct box_config back = back_and_forth(&c);
 	CLEANUP_FREE char *first = box_config_to_json(&c), *second = box_config_to_json(&back);
 	assert_string_equal(first, second);
@@ -185,18 +223,7 @@ static void nothing_of_it_is_forgotten(void **state)
 		back.process.init && back.process.no_new_privileges && back.user_namespace && back.unmasked);
 	assert_true(back.process.caps == 0x1ffffffffff);
 	assert_true(back.disk_bytes == 22);
-	assert_int_equal(back.n_mounts, 3);
-	assert_string_equal(back.mounts[0].source, "/s\xff");
-	assert_string_equal(back.mounts[0].target, "/t\n");
-	assert_true(
-		back.mounts[0].type == BOX_MOUNT_BIND && back.mounts[0].create && !back.mounts[0].read_only);
-	assert_null(back.mounts[1].source);
-	assert_true(back.mounts[1].anonymous && back.mounts[1].no_copy &&
-		    back.mounts[1].type == BOX_MOUNT_VOLUME);
-	assert_string_equal(back.mounts[2].subpath, "a/b");
-	assert_true(back.mounts[2].read_only);
-	assert_strv(&back.mounts[2].labels, &c.mounts[2].labels);
-	assert_strv(&back.mounts[2].opts, &c.mounts[2].opts);
+	assert_mounts(&back, &c);
 	box_config_done(&c);
 	box_config_done(&back);
 }

@@ -89,6 +89,14 @@ static void guest_new(struct guest *g)
 	io_set_nonblock(g->listener, false);
 }
 
+/* It answers the second FREEZE. */
+static void guest_is_still(struct guest *g)
+{
+	g->after = WIRE_HEADER_SIZE;
+	wire_put(&g->at_last, WIRE_DONE, NULL, 0);
+	g->stays = true;
+}
+
 static void guest_start(struct guest *g)
 {
 	assert_int_equal(pthread_create(&g->thread, NULL, guest_main, g), 0);
@@ -107,6 +115,8 @@ static void guest_end(struct guest *g)
 	guest_join(g);
 	close_fd(&g->listener);
 	force_state(g->id, BOX_EXITED);
+	/* The name is free for the next guest. */
+	expect(state_exec(st, &err, "UPDATE boxes SET name=id WHERE id=?1", "s", g->id), 0);
 	box_unlock(st, g->id, &g->lock);
 	buf_done(&g->says);
 	buf_done(&g->at_last);
@@ -335,14 +345,15 @@ static void states_that_are_refused(void **state)
 		force_state(id, states[i]);
 		expect(box_files_open(st, b, &f, &err), -EBUSY);
 		assert_null(f);
-		expect(box_disk_hold(st, b, &d, &err), -EBUSY);
+		expect(box_disk_hold(st, b, false, &d, &err), -EBUSY);
 		assert_int_equal(d.fd, -1);
 	}
 	force_state(id, BOX_CREATED);
 	int lock = -1;
 	expect(box_lock(st, id, &lock, &err), 0);
 	struct box_disk d;
-	expect(box_disk_hold(st, b, &d, &err), -EBUSY);
+	expect(box_disk_hold(st, b, false, &d, &err), -EBUSY);
+	assert_string_equal(err.msg, "box b is in use by another command");
 	assert_true(err.hint[0]);
 	box_unlock(st, id, &lock);
 }
@@ -379,7 +390,7 @@ static void a_disk_at_rest(void **state)
 	expect(box_find(st, id, &b, &err), 0);
 	FILE *copy = tmpfile();
 	assert_non_null(copy);
-	expect(box_disk_hold(st, b, &d, &err), 0);
+	expect(box_disk_hold(st, b, false, &d, &err), 0);
 	assert_int_equal(d.fd, -1);
 	expect(box_lock(st, id, &lock, &err), -EBUSY);
 	box_disk_release(st, &d);
@@ -389,7 +400,7 @@ static void a_disk_at_rest(void **state)
 
 	make_disk(disk, false);
 	put_scratch(id, disk, sizeof(disk));
-	expect(box_disk_hold(st, b, &d, &err), 0);
+	expect(box_disk_hold(st, b, false, &d, &err), 0);
 	assert_int_equal(pread(d.fd, back, sizeof(back), 0), sizeof(back));
 	assert_memory_equal(back, disk, sizeof(disk));
 	assert_int_equal(pwrite(d.fd, back, 1, 0), -1);
@@ -411,9 +422,9 @@ static void a_damaged_disk_is_no_disk(void **state)
 
 	expect(box_find(st, id, &b, &err), 0);
 	put_scratch(id, disk, sizeof(disk));
-	expect(box_disk_hold(st, b, &d, &err), -EUCLEAN);
+	expect(box_disk_hold(st, b, false, &d, &err), -EUCLEAN);
 	put_scratch(id, disk, 100);
-	expect(box_disk_hold(st, b, &d, &err), -EIO);
+	expect(box_disk_hold(st, b, false, &d, &err), -EIO);
 	assert_int_equal(d.fd, -1);
 	assert_false(exists("run", id, NULL));
 }
@@ -428,16 +439,78 @@ static void a_disk_is_copied_while_its_guest_keeps_it_still(void **state)
 	make_disk(disk, false);
 	put_scratch(g.id, disk, sizeof(disk));
 	wire_put(&g.says, WIRE_DONE, NULL, 0);
-	g.stays = true;
+	guest_is_still(&g);
 	guest_start(&g);
-	expect(box_disk_hold(st, g.box, &d, &err), 0);
+	expect(box_disk_hold(st, g.box, false, &d, &err), 0);
 	assert_int_equal(d.lock, -1);
 	assert_int_equal(pread(d.fd, back, sizeof(back), 0), sizeof(back));
 	assert_memory_equal(back, disk, sizeof(disk));
 	box_disk_release(st, &d);
-	assert_int_equal(g.heard.len, 0);
-	guest_end(&g); /* ends because the host closed */
+	guest_join(&g); /* ends because the host closed */
 	assert_int_equal(g.asked, WIRE_FREEZE);
+	assert_int_equal(g.heard.len, WIRE_HEADER_SIZE);
+	guest_end(&g);
+}
+
+/* It thawed, and closed at the end of the copy or after that, or says that it could not keep the disk still. */
+static void a_copy_of_a_disk_that_was_not_still_is_none(void **state)
+{
+	static const char *const why[] = {"the box was stopped, or it took longer than 60 s",
+		"the box was stopped, or it took longer than 60 s", "somebody thawed it"};
+
+	for (size_t i = 0; i < ARRAY_LEN(why); i++) {
+		struct guest g;
+		struct box_disk d;
+		uint8_t disk[4096];
+
+		guest_new(&g);
+		make_disk(disk, false);
+		put_scratch(g.id, disk, sizeof(disk));
+		wire_put(&g.says, WIRE_DONE, NULL, 0);
+		g.after = i == 0 ? 0 : WIRE_HEADER_SIZE;
+		if (i == 2)
+			wire_put_fail(&g.at_last, ECANCELED, "somebody thawed it");
+		guest_start(&g);
+		assert_true(box_disk_hold(st, g.box, false, &d, &err) < 0);
+		assert_non_null(strstr(err.msg, "box b changed while it was read"));
+		assert_non_null(strstr(err.msg, why[i]));
+		guest_end(&g);
+	}
+}
+
+static void read_in_place(bool patient)
+{
+	struct guest g;
+	struct box_disk d;
+	uint8_t disk[4096], back[4096];
+
+	guest_new(&g);
+	make_disk(disk, false);
+	put_scratch(g.id, disk, sizeof(disk));
+	wire_put(&g.says, WIRE_DONE, NULL, 0);
+	if (patient)
+		guest_is_still(&g);
+	guest_start(&g);
+	expect(box_disk_hold(st, g.box, true, &d, &err), 0);
+	assert_int_equal(d.lock, -1);
+	assert_int_equal(pread(d.fd, back, sizeof(back), 0), sizeof(back));
+	assert_memory_equal(back, disk, sizeof(disk));
+	assert_int_equal(pwrite(d.fd, back, 1, 0), -1);
+	if (!patient)
+		guest_join(&g); /* it has closed */
+	assert_int_equal(box_disk_still(&d), patient);
+	box_disk_release(st, &d);
+	guest_end(&g); /* ends because the host closed */
+}
+
+static void a_disk_is_read_in_place(void **state)
+{
+	read_in_place(true);
+}
+
+static void a_disk_that_is_let_go_was_not_still(void **state)
+{
+	read_in_place(false);
 }
 
 static void a_guest_that_does_not_freeze(void **state)
@@ -451,7 +524,7 @@ static void a_guest_that_does_not_freeze(void **state)
 	put_scratch(g.id, disk, sizeof(disk));
 	wire_put_fail(&g.says, EBUSY, "already frozen");
 	guest_start(&g);
-	expect(box_disk_hold(st, g.box, &d, &err), -EBUSY);
+	expect(box_disk_hold(st, g.box, false, &d, &err), -EBUSY);
 	assert_int_equal(d.fd, -1);
 	guest_end(&g);
 }
@@ -490,6 +563,9 @@ int main(void)
 		HOME_TEST(a_disk_at_rest),
 		HOME_TEST(a_damaged_disk_is_no_disk),
 		HOME_TEST(a_disk_is_copied_while_its_guest_keeps_it_still),
+		HOME_TEST(a_copy_of_a_disk_that_was_not_still_is_none),
+		HOME_TEST(a_disk_is_read_in_place),
+		HOME_TEST(a_disk_that_is_let_go_was_not_still),
 		HOME_TEST(a_guest_that_does_not_freeze),
 		HOME_TEST(targets_of_mounts),
 	};

@@ -205,7 +205,6 @@ static void a_dead_box_has_no_ports(void **state)
 {
 	const struct box_port p = port("127.0.0.1:9000:80/tcp");
 	CLEANUP_FREE char *id = make_idle_box("web");
-	CLEANUP_FREE char *folder = str_printf("%s/boxes/%s", st->home, id);
 	char all[512] = "";
 	struct err e = {0};
 

@@ -11,6 +11,8 @@
 
 #include "box/volume.h"
 #include "run.h"
+#include "test-steps.h"
+#include "volume.h"
 
 static const struct strv none;
 
@@ -332,6 +334,93 @@ static void test_deleting_is_one_process(void **state)
 	assert_true(all_gone());
 }
 
+static unsigned at_step;
+
+static void die_there(unsigned step)
+{
+	if (step == at_step)
+		kill(getpid(), SIGKILL);
+}
+
+/* Killed at each step of its making: it is there, whole and for good, or not at all. */
+static void test_making_goes_on(void **state)
+{
+	int status = -1;
+
+	for (at_step = 0; !WIFEXITED(status); at_step++) {
+		struct stat s = {0};
+		pid_t pid = fork();
+		if (pid == 0) {
+			st = home_reopen();
+			steps_watch(die_there);
+			create("one");
+			_exit(0);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		expect(box_reconcile(st, &err), 0);
+		assert_false(exists("volumes", "one", NULL) && !there("one"));
+		bool whole = exists("volumes", "one", "use");
+		steps_watch(NULL);
+		create("one");
+		int dir = volume_open_folder(st, "one", &err);
+		assert_true(dir >= 0);
+		assert_int_equal(fstatat(dir, "data", &s, 0), 0);
+		assert_int_equal(s.st_mode, S_IFDIR | 0755);
+		close(dir);
+		assert_true(exists("volumes", "one", "use"));
+		if (!whole)
+			assert_true(steps_synced(st->home_fd, ".") && steps_synced(st->home_fd, "volumes"));
+		expect(box_volume_remove(st, "one", &err), 0);
+		assert_true(all_gone());
+	}
+	assert_true(at_step > 5);
+}
+
+enum { STEPS = 20 }; /* more than there are */
+static bool was_removed;
+
+static void remove_there(unsigned step)
+{
+	if (step != at_step)
+		return;
+	struct state *mine = st;
+	pid_t pid = fork();
+	int status;
+	if (pid == 0) {
+		alarm(2); /* while it is in a transaction the others wait */
+		st = home_reopen();
+		_exit(box_volume_remove(st, "one", &err) < 0);
+	}
+	st = mine;
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	was_removed = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* Removed at each step of its making: there is no folder of one that is not there. */
+static void test_removed_while_it_is_made(void **state)
+{
+	bool any = false;
+	int r = 0;
+
+	for (at_step = 0; at_step < STEPS; at_step++) {
+		CLEANUP(box_volume_freep) struct box_volume *v = NULL;
+		bool created;
+		was_removed = false;
+		steps_watch(remove_there);
+		r = box_volume_create(st, "one", &none, &none, &v, &created, &err);
+		steps_watch(NULL);
+		any |= was_removed;
+		assert_true(was_removed ? r == 0 || r == -ENOENT : r == 0);
+		expect(box_reconcile(st, &err), 0);
+		assert_int_equal(there("one"), !was_removed);
+		assert_int_equal(exists("volumes", "one", NULL), !was_removed);
+		if (!was_removed)
+			expect(box_volume_remove(st, "one", &err), 0);
+		assert_true(all_gone());
+	}
+	assert_true(any);
+}
+
 /* Makes and removes volumes, and boxes that need them, for ever. */
 static _Noreturn void churn(unsigned seed)
 {
@@ -446,6 +535,24 @@ static void test_open(void **state)
 	remove_box(b);
 }
 
+/* A file server that will not let go of the volume's file holds up nobody for ever. */
+static void test_held(void **state)
+{
+	struct box *b = make("b1", false, "vol", NULL, 1);
+	struct box_mount m = b->config.mounts[0];
+	struct box_volume_files one, two;
+
+	m.no_copy = true;
+	expect(box_volume_open(st, b, &m, &one, &err), 0);
+	assert_int_equal(flock(one.use, LOCK_EX | LOCK_NB), 0);
+	expect(box_volume_open(st, b, &m, &two, &err), -EBUSY);
+	assert_non_null(strstr(err.msg, "volume vol is held"));
+	assert_int_equal(flock(one.use, LOCK_SH | LOCK_NB), 0);
+	expect(box_volume_open(st, b, &m, &two, &err), 0);
+	close(one.data), close(one.use), close(two.data), close(two.use);
+	remove_box(b);
+}
+
 static void test_bytes(void **state)
 {
 	CLEANUP(box_volume_freep) struct box_volume *v = NULL;
@@ -479,9 +586,12 @@ int main(void)
 		HOME_TEST(test_removal_goes_on),
 		HOME_TEST(test_new_one_of_the_name),
 		HOME_TEST(test_deleting_is_one_process),
+		HOME_TEST(test_making_goes_on),
+		HOME_TEST(test_removed_while_it_is_made),
 		HOME_TEST(test_killed),
 		HOME_TEST(test_use_against_removal),
 		HOME_TEST(test_open),
+		HOME_TEST(test_held),
 		HOME_TEST(test_bytes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,10 +5,14 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/io.h"
 #include "oci/content.h"
 #include "volume.h"
+
+#define USE_WAIT_NS  10000000000ull
+#define USE_RETRY_NS 10000000
 
 /* 1, 0 or -errno. */
 static int is_empty(int dirfd, const char *name)
@@ -107,6 +111,41 @@ static int fill_if_wanted(
 	return r > 0 ? fill(st, dir, b, m, e) : r;
 }
 
+/*
+ * The file `use`, which a lease of the box that serves the volume holds for a moment. Neither open(2) nor flock(2) may wait for
+ * that box's file server, which can be any program by now: every later start would wait behind this one for the folder's lock.
+ */
+static int open_use(int dir, uint64_t end_ns)
+{
+	int fd;
+
+	while ((fd = openat(dir, "use", O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) < 0) {
+		if ((errno != EWOULDBLOCK && errno != EINTR) || time_mono_ns() > end_ns)
+			return -errno;
+		nanosleep(&(struct timespec){.tv_nsec = USE_RETRY_NS}, NULL);
+	}
+	return fd;
+}
+
+static int share_use(int use, uint64_t end_ns)
+{
+	while (flock(use, LOCK_SH | LOCK_NB) < 0) {
+		if ((errno != EWOULDBLOCK && errno != EINTR) || time_mono_ns() > end_ns)
+			return -errno;
+		nanosleep(&(struct timespec){.tv_nsec = USE_RETRY_NS}, NULL);
+	}
+	return 0;
+}
+
+static int use_failed(int r, const char *what, const char *volume, struct err *e)
+{
+	if (r != -EWOULDBLOCK)
+		return err_sys(e, r, "cannot %s volume %s", what, volume);
+	err_set(e, -EBUSY, "volume %s is held by the file server of another box", volume);
+	err_hint(e, "find the box with: a3s-box ps --filter volume=%s, and stop it", volume);
+	return -EBUSY;
+}
+
 static int open_own(struct state *st, const struct box *b, const struct box_mount *m,
 	struct box_volume_files *ret, struct err *e)
 {
@@ -117,14 +156,15 @@ static int open_own(struct state *st, const struct box *b, const struct box_moun
 		return dir;
 	if (flock(dir, LOCK_EX) < 0)
 		return err_sys(e, -errno, "cannot lock volume %s", m->source);
-	use = openat(dir, "use", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	use = open_use(dir, time_mono_ns() + USE_WAIT_NS);
 	if (use < 0)
-		return err_sys(e, -errno, "cannot open volume %s", m->source);
+		return use_failed(use, "open", m->source, e);
 	int r = fill_if_wanted(st, dir, use, b, m, e);
 	if (r < 0)
 		return r;
-	if (flock(use, LOCK_SH) < 0)
-		return err_sys(e, -errno, "cannot lock volume %s", m->source);
+	r = share_use(use, time_mono_ns() + USE_WAIT_NS);
+	if (r < 0)
+		return use_failed(r, "lock", m->source, e);
 	int data = openat(dir, "data", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (data < 0)
 		return err_sys(e, -errno, "cannot open volume %s", m->source);

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Records of volumes, and their way out (box/volume.h). What is in them is volume-fill.c. */
+/* Records of volumes, and their way out (box/volume.h). Their folders are volume-folder.c, what is in them volume-fill.c. */
 #include "volume.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 
 #include "base/io.h"
 #include "base/log.h"
@@ -16,7 +12,7 @@
 
 /* As Docker marks them. */
 #define ANONYMOUS_LABEL "com.docker.volume.anonymous="
-enum { ID_BYTES = 32, NAMES_IN_HINT = 5, GONE_NAME_BYTES = 8, NAME_MIN = 2 };
+enum { ID_BYTES = 32, NAMES_IN_HINT = 5, NAME_MIN = 2 };
 
 #define COLUMNS \
 	"name,driver,labels,opts,created,anonymous," \
@@ -65,9 +61,7 @@ static int check_name(const char *name, struct err *e)
 	if (box_volume_name_valid(name))
 		return 0;
 	err_set(e, -EINVAL, "\"%s\" is no name for a volume", name);
-	return err_hint(e,
-		"[a-zA-Z0-9][a-zA-Z0-9_.-]+, at most %d bytes; a folder of the host begins with / or ./",
-		BOX_VOLUME_NAME_MAX);
+	return err_hint(e, "[a-zA-Z0-9][a-zA-Z0-9_.-]+, at most %d bytes", BOX_VOLUME_NAME_MAX);
 }
 
 /* ---- reading ---- */
@@ -281,46 +275,7 @@ static int check_opts(const struct strv *opts, struct err *e)
 			   "mount others on the host and use their folder");
 }
 
-/* ---- folders ---- */
-
-/* Opens name below dirfd, and makes it with mode if it is not there. *made is set then. */
-static int open_or_make(int dirfd, const char *name, mode_t mode, bool *made)
-{
-	int fd = io_open_dir_at(dirfd, name, false);
-
-	if (fd != -ENOENT)
-		return fd;
-	if (mkdirat(dirfd, name, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	fd = io_open_dir_at(dirfd, name, false);
-	if (fd >= 0 && fchmod(fd, mode) < 0) { /* whatever the umask is */
-		int r = -errno;
-		close(fd);
-		return r;
-	}
-	*made = true;
-	return fd;
-}
-
-int volume_open_folder(struct state *st, const char *name, struct err *e)
-{
-	bool made = false, made_top = false;
-	CLEANUP_CLOSE int top = open_or_make(st->home_fd, "volumes", 0700, &made_top);
-	/* The way out is there before anything that could need it: with a full disk it could not be made. */
-	CLEANUP_CLOSE int gone = top < 0 ? top : open_or_make(top, ".gone", 0700, &made_top);
-	CLEANUP_CLOSE int dir = top < 0 ? top : open_or_make(top, name, 0700, &made);
-	CLEANUP_CLOSE int data = dir < 0 ? dir : open_or_make(dir, "data", 0755, &made);
-	int r = data < 0 ? data : gone < 0 ? gone : 0;
-
-	/* What a box writes there is to be found again, so the way to it is. */
-	if (r == 0 && made)
-		r = io_fsync_dir(dir);
-	if (r == 0 && made)
-		r = io_fsync_dir(top);
-	if (r == 0 && made_top)
-		r = io_fsync_dir(st->home_fd);
-	return r < 0 ? err_sys(e, r, "cannot make %s/volumes/%s", st->home, name) : TAKE_FD(dir);
-}
+/* ---- its files ---- */
 
 char *box_volume_path(const struct state *st, const struct box_volume *v)
 {
@@ -338,70 +293,14 @@ uint64_t box_volume_bytes(struct state *st, const struct box_volume *v)
 
 /* ---- removing ---- */
 
-/* Out of the way, to where it is deleted by and by; 0 too where there is none. */
-static int rename_away(struct state *st, const char *name)
-{
-	CLEANUP_CLOSE int top = io_open_dir_at(st->home_fd, "volumes", false);
-	uint8_t rnd[GONE_NAME_BYTES];
-	char to[2 * GONE_NAME_BYTES + 1];
-
-	if (top < 0 || faccessat(top, name, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
-		return top < 0 && top != -ENOENT ? top : 0;
-	CLEANUP_CLOSE int gone = io_open_dir_at(top, ".gone", true);
-	if (gone < 0)
-		return gone;
-	io_random(rnd, sizeof(rnd));
-	hex_encode(to, rnd, sizeof(rnd));
-	int r = renameat(top, name, gone, to) < 0 ? -errno : 0;
-	/* The row must not go before the folder is off its place for good: another one may come to be there. */
-	if (r == 0)
-		r = io_fsync_dir(gone);
-	return r < 0 ? r : io_fsync_dir(top);
-}
-
 /* Step 2, in a transaction: it is in removing, and nobody's. */
 static int retire(struct state *st, const char *name, struct err *e)
 {
-	int r = rename_away(st, name);
+	int r = volume_folder_retire(st, name);
 
 	if (r < 0)
 		return err_sys(e, r, "cannot remove %s/volumes/%s", st->home, name);
 	return state_exec(st, e, "DELETE FROM volumes WHERE name=?1 AND removing", "s", name);
-}
-
-/* Step 3, of one that nobody else is at. */
-static int delete_one(int gone, const char *name)
-{
-	CLEANUP_CLOSE int fd = openat(gone, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? 0 : -errno;
-	return io_remove_tree_at(gone, name);
-}
-
-/* Step 3. 0, or why some of it cannot be deleted. */
-static int delete_gone(struct state *st)
-{
-	CLEANUP(strv_done) struct strv names = {0};
-	int fd = openat(st->home_fd, "volumes/.gone", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	int r = 0;
-
-	if (!d) {
-		close_fd(&fd);
-		return 0;
-	}
-	for (struct dirent *de; (de = readdir(d));) {
-		if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0 &&
-			strv_push(&names, de->d_name) < 0)
-			break;
-	}
-	for (size_t i = 0; i < names.n; i++) {
-		int k = delete_one(fd, names.v[i]);
-		r = r < 0 ? r : k;
-	}
-	closedir(d);
-	return r;
 }
 
 /* Step 1, in a transaction. */
@@ -456,7 +355,7 @@ int box_volume_remove(struct state *st, const char *name, struct err *e)
 		r = finish(st, name, e);
 	if (r < 0)
 		return r;
-	r = delete_gone(st);
+	r = volume_folders_delete(st);
 	return r < 0 ? err_sys(e, r, "volume %s is gone, but its files could not be deleted yet", name) : 0;
 }
 
@@ -476,7 +375,7 @@ void box_volumes_repair(struct state *st)
 		if (finish(st, names.v[i], &e) < 0)
 			log_warn("volume %s cannot be removed now: %s", names.v[i], e.msg);
 	}
-	r = delete_gone(st);
+	r = volume_folders_delete(st);
 	if (r < 0)
 		log_warn("%s/volumes/.gone cannot be deleted now: %s", st->home, strerror(-r));
 }

@@ -185,10 +185,12 @@ static int commit(struct commit *cm, const char *ref, struct err *e)
 	cm->o.data = cm;
 	progress_init(&p, PROGRESS_TERMINAL);
 	struct oci_progress op = {progress_show, &p};
-	/* A power cut may have damaged it, or somebody deleted it: built again. */
-	r = oci_ref_disk(cm->a.store, cm->b->manifest, &op, e);
+	/* Before a running box stands still, or one that was not ended in order is booted. */
+	r = oci_commit_check(cm->a.store, cm->b->manifest, &cm->o, e);
+	if (r == 0) /* a power cut may have damaged it, or somebody deleted it: built again */
+		r = oci_ref_disk(cm->a.store, cm->b->manifest, &op, e);
 	if (r == 0)
-		r = box_disk_hold(cm->a.st, cm->b, &cm->disk, e);
+		r = box_disk_hold(cm->a.st, cm->b, false, &cm->disk, e);
 	if (r == 0)
 		r = oci_commit(cm->a.store, cm->b->manifest, &cm->o, write_layer, cm, &op, &id, e);
 	progress_done(&p);
@@ -201,7 +203,7 @@ static int commit(struct commit *cm, const char *ref, struct err *e)
 
 int cmd_commit(const struct cmd *c, int argc, char **argv)
 {
-	CLEANUP(commit_done) struct commit cm = {.disk = {.fd = -1, .lock = -1}};
+	CLEANUP(commit_done) struct commit cm = {.disk = {.fd = -1, .lock = -1, .freeze = -1}};
 	CLEANUP(strv_done) struct strv changes = {0};
 	bool pause = true;
 	struct opt opts[] = {{'a', "author", OPT_STR, &cm.o.author, "NAME", "who made the image"},

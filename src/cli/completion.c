@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/io.h"
 #include "box/caps.h"
 #include "box/network.h"
 #include "box/snapshot.h"
@@ -43,8 +44,8 @@ static const char bash_script[] =
 	"\twhile IFS= read -r line; do\n"
 	"\t\tif [[ $line == :files* ]]; then\n"
 	"\t\t\tbefore=${line#*$'\\t'}\n"
-	"\t\t\tcompopt -o filenames 2>/dev/null\n"
 	"\t\t\twhile IFS= read -r line; do\n"
+	"\t\t\t\tcompopt -o filenames 2>/dev/null\n"
 	"\t\t\t\tline=$before$line\n"
 	"\t\t\t\tCOMPREPLY+=(\"${line#\"$cut\"}\")\n"
 	"\t\t\tdone < <(compgen -f -- \"${cur#\"$before\"}\")\n"
@@ -53,7 +54,7 @@ static const char bash_script[] =
 	"\t\t\tCOMPREPLY+=(\"${line#\"$cut\"}\")\n"
 	"\t\tfi\n"
 	"\tdone < <(a3s-box __complete \"${words[@]:1}\" 2>/dev/null)\n"
-	"\t[[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n"
+	"\t[[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=:] ]] && compopt -o nospace\n"
 	"\treturn 0\n"
 	"}\n"
 	"complete -F _a3s_box a3s-box\n";
@@ -245,6 +246,32 @@ static void offer_files(const struct word *w)
 	printf(":files\t%.*s\n", (int)w->before_len, w->before_len ? w->before : "");
 }
 
+/* Of cp: a box's files are not known, but which boxes have some. */
+static void offer_copy_operand(const struct word *w, size_t index)
+{
+	struct box **list = NULL;
+	struct err e = {0};
+	struct app a = {0};
+	size_t n = 0;
+
+	if (index > 1 || strchr(w->prefix, ':'))
+		return;
+	offer_files(w);
+	if (strchr("/.", w->prefix[0]) && w->prefix[0])
+		return;
+	if (app_open(&a, false, &e) < 0)
+		return;
+	if (box_list(a.st, true, &list, &n, NULL) == 0) {
+		for (size_t i = 0; i < n; i++) {
+			CLEANUP_FREE char *name = str_printf("%s:", list[i]->name);
+			if (name)
+				offer(w, name, box_state_name(list[i]->state));
+		}
+		box_list_free(list, n);
+	}
+	app_close(&a);
+}
+
 /* What follows the first operand is a command's, options too. */
 static bool runs_command(const struct cmd *c)
 {
@@ -260,6 +287,10 @@ static void offer_operand(const struct word *w, const struct cmd *c, size_t inde
 		return;
 	if (is_of_snapshots(c)) {
 		offer_snapshot_operand(w, c, index);
+		return;
+	}
+	if (c->operands == OPERANDS_COPY) {
+		offer_copy_operand(w, index);
 		return;
 	}
 	if (runs_command(c) && index > 0) {
@@ -299,6 +330,24 @@ static void offer_operand(const struct word *w, const struct cmd *c, size_t inde
 	app_close(&a);
 }
 
+/* The last one of the fields of a --mount, a key or the type. */
+static void offer_mount(const struct word *w)
+{
+	static const char *const keys[] = {"type=", "source=", "target=", "readonly", "bind-create-src",
+		"volume-nocopy",
+		"volume-subpath=", "volume-label=", "volume-opt=", "tmpfs-size=", "tmpfs-mode=", NULL},
+				 *const types[] = {"bind", "volume", "tmpfs", NULL};
+	const char *comma = strrchr(w->prefix, ','), *start = comma ? comma + 1 : w->prefix;
+	bool is_type = strncmp(start, "type=", 5) == 0;
+
+	if (is_type)
+		start += 5;
+	const struct word last = {.before = w->before_len ? w->before : w->prefix,
+		.before_len = w->before_len + (size_t)(start - w->prefix),
+		.prefix = start};
+	offer_list(&last, is_type ? types : keys);
+}
+
 /* What an option's value may be, by its name: the ones with few. */
 static void offer_value(
 	const struct cmd *c, const struct word *w, const char *option, const char *placeholder)
@@ -330,7 +379,9 @@ static void offer_value(
 			return;
 		}
 	}
-	if (strcmp(option, "cap-add") == 0 || strcmp(option, "cap-drop") == 0) {
+	if (strcmp(option, "mount") == 0) {
+		offer_mount(w);
+	} else if (strcmp(option, "cap-add") == 0 || strcmp(option, "cap-drop") == 0) {
 		for (unsigned cap = 0; box_cap_name(cap); cap++)
 			offer(w, box_cap_name(cap), "");
 		offer(w, "ALL", "");

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/io.h"
+#include "base/path.h"
 
 int cp_split(const char *arg, char **ret_box, const char **ret_path, struct err *e)
 {
@@ -32,25 +33,6 @@ void cp_path_done(struct cp_path *p)
 	free(TAKE_PTR(p->path));
 }
 
-/* Appends the components of text to path, which has room. Returns the new length. */
-static size_t add_components(char *path, size_t len, const char *text)
-{
-	while (*text) {
-		size_t n = strcspn(text, "/");
-
-		if (n == 2 && text[0] == '.' && text[1] == '.') {
-			while (len && path[--len] != '/')
-				;
-		} else if (n && !(n == 1 && text[0] == '.')) {
-			path[len++] = '/';
-			memcpy(path + len, text, n);
-			len += n;
-		}
-		text += n + strspn(text + n, "/");
-	}
-	return len;
-}
-
 int cp_path_set(struct cp_path *p, const char *base, const char *text)
 {
 	size_t n = strlen(text);
@@ -58,8 +40,8 @@ int cp_path_set(struct cp_path *p, const char *base, const char *text)
 
 	if (!path)
 		return -ENOMEM;
-	size_t len = text[0] == '/' ? 0 : add_components(path, 0, base);
-	len = add_components(path, len, text);
+	size_t len = text[0] == '/' ? 0 : path_append(path, 0, base);
+	len = path_append(path, len, text);
 	if (!len)
 		path[len++] = '/';
 	path[len] = '\0';

@@ -4,8 +4,8 @@
  *
  * THEORY OF OPERATION
  *
- * What is of the host is opened first (cp-paths.h): from then on no name of it is looked up but below those descriptors. What is of
- * the box is its guest's to look up, and never leaves it (box/files.h). A tree goes from a source to a sink (tree/tree.h):
+ * What is of the host is opened first (cp-paths.h): from then on no name of it is looked up but below those descriptors. What is
+ * of the box is its guest's to look up, and never leaves it (box/files.h). A tree goes from a source to a sink (tree/tree.h):
  *
  *     into a box     folder or archive  ->  counter  ->  guest
  *     out of a box   guest  ->  receiver, which decides with the first entry where it goes  ->  folder or archive
@@ -45,6 +45,7 @@ struct cp {
 	struct tree_writer *writer;
 	struct oci_tar_sink *tar;
 	bool begun; /* the root's entry was there */
+	bool in;
 
 	bool show; /* on a terminal */
 	const char *label;
@@ -141,12 +142,29 @@ static void show_end(struct cp *c, bool good, const char *to)
 
 static int begin_output(struct cp *c, const struct wire_entry *root, struct err *e);
 
+/* Who makes it has its own word on that, but cannot know what would help. */
+static int check_device(const struct cp *c, const struct wire_entry *en, struct err *e)
+{
+	const struct cp_path *from = c->in ? &c->local : &c->remote;
+	bool root = c->in || geteuid() == 0;
+	bool archive = !c->local.path; /* owners and devices are kept */
+
+	if (en->link || (!S_ISCHR(en->mode) && !S_ISBLK(en->mode)) || archive || (c->archive && root))
+		return 0;
+	err_set(e, -EPERM, "\"%s\" is a device, which only root can make",
+		*en->path ? en->path : cp_path_name(from));
+	return err_hint(e, root ? "give -a" : "leave it out, or give -a as root");
+}
+
 static int on_entry(void *data, const struct wire_entry *en, struct err *e)
 {
 	struct cp *c = data;
+	int r = check_device(c, en, e);
 
+	if (r < 0)
+		return r;
 	if (!c->begun) {
-		int r = c->to.entry ? 0 : begin_output(c, en, e);
+		r = c->to.entry ? 0 : begin_output(c, en, e);
 		if (r < 0)
 			return r;
 		c->begun = true;
@@ -278,7 +296,8 @@ static int put_archive(void *data, const struct tree_sink *to, struct err *e)
 
 	c->to = *to;
 	const struct tree_sink sink = counter(c);
-	return oci_tar_read(STDIN_FILENO, &sink, e);
+	int r = oci_tar_read(STDIN_FILENO, &sink, e);
+	return r == -ENODATA ? err_set(e, r, "there is no archive on standard input") : r;
 }
 
 /* Where in the box it goes: what->path, malloc'd, and root_attr. */
@@ -427,6 +446,7 @@ static int copy(struct cp *c, bool in, const char *local, const char *remote, co
 {
 	int r = strcmp(local, "-") == 0 ? 0 : cp_path_local(&c->local, local, e);
 
+	c->in = in;
 	if (r == 0 && cp_path_set(&c->remote, "/", remote) < 0)
 		r = err_oom(e);
 	if (r == 0)

@@ -19,24 +19,41 @@ static int add_line(void *data, enum storage_change kind, const char *path)
 	return 0;
 }
 
-static int read_lines(struct app *a, const struct box *b, struct buf *lines, struct err *e)
+/* 0, -errno, or 1: the disk did not stay as it was meanwhile, and the lines are worth nothing. */
+static int read_disk(struct app *a, const struct box *b, const struct strv *mounts, bool in_place,
+	struct buf *lines, struct err *e)
 {
 	CLEANUP(storage_root_freep) struct storage_root *root = NULL;
-	CLEANUP(strv_done) struct strv mounts = {0};
-	struct box_disk disk = {.fd = -1, .lock = -1};
-	int r = box_mount_targets(b, &mounts, e);
+	struct box_disk disk;
+	int r = box_disk_hold(a->st, b, in_place, &disk, e);
 
-	if (r == 0)
-		r = box_disk_hold(a->st, b, &disk, e);
 	if (r < 0)
 		return r;
 	r = storage_root_open(a->st, b->disk, disk.fd, &root, e);
 	if (r == 0) {
-		r = storage_diff(root, &mounts, add_line, lines, e);
+		r = storage_diff(root, mounts, add_line, lines, e);
 		if (r == -ENOMEM)
 			err_oom(e);
 	}
+	if (!box_disk_still(&disk))
+		r = 1;
 	box_disk_release(a->st, &disk);
+	return r;
+}
+
+/* In place, and once more, for the box may have ended; then of a copy, however long that takes to read. */
+static int read_lines(struct app *a, const struct box *b, struct buf *lines, struct err *e)
+{
+	CLEANUP(strv_done) struct strv mounts = {0};
+	int r = box_mount_targets(b, &mounts, e);
+
+	if (r < 0)
+		return r;
+	r = 1;
+	for (int i = 0; r > 0 && i < 3; i++) {
+		buf_consume(lines, lines->len);
+		r = read_disk(a, b, &mounts, i < 2, lines, e);
+	}
 	return r;
 }
 

@@ -12,8 +12,8 @@ static int write_archive(struct app *a, const struct box *b, int fd, struct err 
 	static const struct oci_tar_opts opts = {.no_root = true};
 	CLEANUP(storage_root_freep) struct storage_root *root = NULL;
 	CLEANUP(oci_tar_sink_freep) struct oci_tar_sink *tar = NULL;
-	struct box_disk disk = {.fd = -1, .lock = -1};
-	int r = box_disk_hold(a->st, b, &disk, e);
+	struct box_disk disk;
+	int r = box_disk_hold(a->st, b, false, &disk, e);
 
 	if (r < 0)
 		return r;

@@ -9,14 +9,12 @@
 #include "volume.h"
 
 struct inspect_opts {
-	const char *format, *type;
 	bool size, boxes, images, networks, volumes, snapshots; /* which of them are looked for */
-	struct template *template;
 };
 
-static int inspect_one(
-	struct app *a, const struct inspect_opts *o, const char *ref, json_t **ret, struct err *e)
+static int get_json(struct app *a, const struct inspect *in, const char *ref, json_t **ret, struct err *e)
 {
+	const struct inspect_opts *o = in->data;
 	CLEANUP(box_freep) struct box *b = NULL;
 	CLEANUP(oci_image_freep) struct oci_image *i = NULL;
 	CLEANUP(box_network_freep) struct box_network *n = NULL;
@@ -77,30 +75,40 @@ static void complete_for_template(json_t *j)
 		json_object_set_new(j, "OsVersion", json_string(""));
 }
 
-static int inspect_all(const struct cmd *c, const struct inspect_opts *o, int argc, char **argv)
+static int show(struct app *a, const struct inspect *in, const struct template *t, const char *ref,
+	json_t *all, struct err *e)
 {
+	json_t *j = NULL;
+	int r = in->get(a, in, ref, &j, e);
+
+	if (r < 0)
+		return r;
+	if (t && in->complete)
+		in->complete(j);
+	if (in->format && *in->format)
+		return format_print_object(t, j, e);
+	return json_array_append_new(all, j) < 0 ? err_oom(e) : 0;
+}
+
+int inspect_all(const struct cmd *c, const struct inspect *in, int argc, char **argv)
+{
+	CLEANUP(template_freep) struct template *t = NULL;
 	CLEANUP(app_close) struct app a = {0};
-	json_t *all = json_array();
+	bool formatted = in->format && *in->format;
 	struct err e = {0};
 	int status = 0;
+	int r = formatted ? format_parse_object("--format", in->format, &t, &e) : 0;
 
-	if (app_open(&a, true, &e) < 0)
-		status = app_fail(c, &e, 1);
-	for (int i = 1; a.store && i < argc; i++) {
-		json_t *j = NULL;
-		int r = inspect_one(&a, o, argv[i], &j, &e);
-		if (r == 0 && o->template) {
-			complete_for_template(j);
-			r = format_print_object(o->template, j, &e);
-		} else if (r == 0 && o->format) {
-			r = format_print_object(NULL, j, &e);
-		} else if (r == 0) {
-			json_array_append_new(all, j);
-		}
-		if (r < 0)
+	if (r == 0)
+		r = app_open(&a, in->images, &e);
+	if (r < 0)
+		return app_fail(c, &e, 1);
+	json_t *all = json_array();
+	for (int i = 1; i < argc; i++) {
+		if (show(&a, in, t, argv[i], all, &e) < 0)
 			status = app_fail(c, &e, 1);
 	}
-	if (!a.store || o->format) {
+	if (formatted) {
 		json_decref(all);
 		return status;
 	}
@@ -109,13 +117,14 @@ static int inspect_all(const struct cmd *c, const struct inspect_opts *o, int ar
 
 int cmd_inspect(const struct cmd *c, int argc, char **argv)
 {
-	CLEANUP(template_freep) struct template *t = NULL;
 	struct inspect_opts o = {
 		.boxes = true, .images = true, .networks = true, .volumes = true, .snapshots = true};
-	struct opt opts[] = {
-		{'f', "format", OPT_STR, &o.format, "FORMAT", "json, or a template like '{{.State.Status}}'"},
+	struct inspect in = {.images = true, .get = get_json, .complete = complete_for_template, .data = &o};
+	const char *type = NULL;
+	struct opt opts[] = {{'f', "format", OPT_STR, &in.format, "FORMAT",
+				     "json, or a template like '{{.State.Status}}'"},
 		{'s', "size", OPT_FLAG, &o.size, NULL, "with what a box takes on disk"},
-		{0, "type", OPT_STR, &o.type, "TYPE",
+		{0, "type", OPT_STR, &type, "TYPE",
 			"only a container (or box), an image, a network, a volume or a snapshot of this "
 			"name"},
 		{0}};
@@ -126,31 +135,26 @@ int cmd_inspect(const struct cmd *c, int argc, char **argv)
 		return 0;
 	if (r == 0 && argc < 2)
 		return app_usage(c, "a box, an image, a network, a volume or a snapshot is needed");
-	if (r == 0 && o.type) {
-		o.boxes = strcmp(o.type, "container") == 0 || strcmp(o.type, "box") == 0;
-		o.images = strcmp(o.type, "image") == 0;
-		o.networks = strcmp(o.type, "network") == 0;
-		o.volumes = strcmp(o.type, "volume") == 0;
-		o.snapshots = strcmp(o.type, "snapshot") == 0;
+	if (r == 0 && type) {
+		o.boxes = strcmp(type, "container") == 0 || strcmp(type, "box") == 0;
+		o.images = strcmp(type, "image") == 0;
+		o.networks = strcmp(type, "network") == 0;
+		o.volumes = strcmp(type, "volume") == 0;
+		o.snapshots = strcmp(type, "snapshot") == 0;
 		if (!o.boxes && !o.images && !o.networks && !o.volumes && !o.snapshots)
 			r = err_set(&e, -EINVAL,
 				"--type %s: expected container, box, image, network, volume or snapshot",
-				o.type);
+				type);
 	}
-	if (o.format && !*o.format)
-		o.format = NULL;
-	if (r == 0 && o.format)
-		r = format_parse_object("--format", o.format, &t, &e);
-	o.template = t;
-	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &o, argc, argv);
+	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &in, argc, argv);
 }
 
 int cmd_image_inspect(const struct cmd *c, int argc, char **argv)
 {
-	CLEANUP(template_freep) struct template *t = NULL;
-	struct inspect_opts o = {.images = true};
+	const struct inspect_opts o = {.images = true};
+	struct inspect in = {.images = true, .get = get_json, .complete = complete_for_template, .data = &o};
 	struct opt opts[] = {
-		{'f', "format", OPT_STR, &o.format, "FORMAT", "json, or a template like '{{.Config.Cmd}}'"},
+		{'f', "format", OPT_STR, &in.format, "FORMAT", "json, or a template like '{{.Config.Cmd}}'"},
 		{0}};
 	struct err e = {0};
 
@@ -159,10 +163,5 @@ int cmd_image_inspect(const struct cmd *c, int argc, char **argv)
 		return 0;
 	if (r == 0 && argc < 2)
 		return app_usage(c, "an image is needed");
-	if (o.format && !*o.format)
-		o.format = NULL;
-	if (r == 0 && o.format)
-		r = format_parse_object("--format", o.format, &t, &e);
-	o.template = t;
-	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &o, argc, argv);
+	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &in, argc, argv);
 }

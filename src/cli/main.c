@@ -64,7 +64,7 @@ static const struct cmd commands[] = {
 	{"container-update", "OPTIONS BOX [BOX...]", "change limits and the restart policy of boxes",
 		cmd_container_update, 1, OPERANDS_BOXES},
 	{"cp", "[OPTIONS] BOX:SOURCE TARGET|- | SOURCE|- BOX:TARGET",
-		"copy files between this host and a box", cmd_cp, 1},
+		"copy files between this host and a box", cmd_cp, 1, OPERANDS_COPY},
 	{"create", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "make a box without starting it", cmd_create, 125,
 		OPERANDS_IMAGE},
 	{"df", "[OPTIONS]", "show what everything takes on disk", cmd_df, 1, OPERANDS_NONE, true},
@@ -135,6 +135,21 @@ static const struct cmd commands[] = {
 		1, OPERANDS_BOXES, true},
 };
 
+/* NULL: there is none. */
+static const struct cmd *find_command(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		if (strcmp(name, commands[i].name) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+static bool asks_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
+}
+
 static void print_commands(const struct cmd *list, size_t n)
 {
 	printf("\nCommands:\n");
@@ -179,7 +194,7 @@ static int run_group(const struct cmd *group, int argc, char **argv)
 	struct err e = {0};
 	const char *name = argc > 1 ? argv[1] : "--help";
 
-	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+	if (asks_help(name)) {
 		printf("Usage: a3s-box %s %s\n\n%s\n", group->name, group->usage, group->summary);
 		print_commands(group->subs, group->n_subs);
 		printf("\nSee a3s-box %s COMMAND --help for a command's options.\n", group->name);
@@ -196,17 +211,35 @@ static int run_group(const struct cmd *group, int argc, char **argv)
 	return app_fail(group, &e, group->usage_status);
 }
 
-/* Docker's `system X`, which nothing lists, is a command of its own here. NULL: none. */
-static const char *of_system(const char *word)
-{
-	static const char *const words[][2] = {
-		{"df", "df"}, {"events", "events"}, {"info", "info"}, {"prune", "system-prune"}};
+/* Docker's `system X`, which nothing lists, is a command of its own here. */
+static const struct {
+	const char *word, *command;
+} system_words[] = {{"df", "df"}, {"events", "events"}, {"info", "info"}, {"prune", "system-prune"}};
 
-	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-		if (strcmp(word, words[i][0]) == 0)
-			return words[i][1];
+/* argv[0] is "system". */
+static int run_system(int argc, char **argv)
+{
+	static const struct cmd group = {.name = "system"};
+	struct err e = {0};
+	const char *word = argc > 1 ? argv[1] : "--help";
+
+	if (asks_help(word)) {
+		printf("Usage: a3s-box system COMMAND\n\nDocker's names of commands that have their own "
+		       "here\n\n"
+		       "Commands:\n");
+		for (size_t i = 0; i < ARRAY_LEN(system_words); i++)
+			printf("  %-16s %s\n", system_words[i].word,
+				find_command(system_words[i].command)->summary);
+		printf("\nSee a3s-box system COMMAND --help for a command's options.\n");
+		return check_output(&group, 0);
 	}
-	return NULL;
+	for (size_t i = 0; i < ARRAY_LEN(system_words); i++) {
+		if (strcmp(word, system_words[i].word) == 0)
+			return run_command(find_command(system_words[i].command), argc - 1, argv + 1);
+	}
+	err_set(&e, -EINVAL, "unknown command: %s", word);
+	err_hint(&e, "see a3s-box system --help");
+	return app_fail(&group, &e, 1);
 }
 
 int main(int argc, char **argv)
@@ -219,8 +252,7 @@ int main(int argc, char **argv)
 	setlocale(
 		LC_CTYPE, "C.UTF-8"); /* names are bytes that are usually UTF-8, whatever the user's locale */
 	/* As in Docker, no command at all asks for help. */
-	if (argc < 2 || (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-				strcmp(argv[1], "help") == 0)) {
+	if (argc < 2 || asks_help(argv[1])) {
 		print_help();
 		return 0;
 	}
@@ -229,16 +261,11 @@ int main(int argc, char **argv)
 		name = "version";
 	if (strcmp(name, "__complete") == 0)
 		return completion_words(commands, ARRAY_LEN(commands), argc - 2, argv + 2);
-	if (strcmp(name, "system") == 0 && argc > 2 && of_system(argv[2])) {
-		name = of_system(argv[2]);
-		argc--;
-		argv++;
-	}
-	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-		if (strcmp(name, commands[i].name) == 0)
-			return commands[i].subs ? run_group(&commands[i], argc - 1, argv + 1)
-						: run_command(&commands[i], argc - 1, argv + 1);
-	}
+	if (strcmp(name, "system") == 0)
+		return run_system(argc - 1, argv + 1);
+	const struct cmd *c = find_command(name);
+	if (c)
+		return c->subs ? run_group(c, argc - 1, argv + 1) : run_command(c, argc - 1, argv + 1);
 	err_set(&e, -EINVAL, "unknown command: %s", name);
 	err_hint(&e, "see a3s-box --help");
 	err_print("a3s-box", &e);

@@ -151,7 +151,7 @@ json_t *network_json(const struct app *a, const struct box_network *n, struct er
 	return j;
 }
 
-static int inspect(struct app *a, const char *ref, json_t **ret, struct err *e)
+static int get_json(struct app *a, const struct inspect *in, const char *ref, json_t **ret, struct err *e)
 {
 	CLEANUP(box_network_freep) struct box_network *n = NULL;
 	int r = box_network_find(a->st, ref, &n, e);
@@ -161,40 +161,12 @@ static int inspect(struct app *a, const char *ref, json_t **ret, struct err *e)
 	return r;
 }
 
-static int inspect_all(
-	const struct cmd *c, const char *format, const struct template *t, int argc, char **argv)
-{
-	CLEANUP(app_close) struct app a = {0};
-	json_t *all = json_array();
-	struct err e = {0};
-	int status = 0;
-
-	if (app_open(&a, false, &e) < 0)
-		status = app_fail(c, &e, 1);
-	for (int i = 1; a.st && i < argc; i++) {
-		json_t *j = NULL;
-		int r = inspect(&a, argv[i], &j, &e);
-		if (r == 0 && format)
-			r = format_print_object(t, j, &e);
-		else if (r == 0)
-			json_array_append_new(all, j);
-		if (r < 0)
-			status = app_fail(c, &e, 1);
-	}
-	if (!a.st || format) {
-		json_decref(all);
-		return status;
-	}
-	return json_print(all, 4) || status;
-}
-
 int cmd_network_inspect(const struct cmd *c, int argc, char **argv)
 {
-	CLEANUP(template_freep) struct template *t = NULL;
-	const char *format = NULL;
+	struct inspect in = {.get = get_json};
 	bool verbose = false;
 	struct opt opts[] = {
-		{'f', "format", OPT_STR, &format, "FORMAT", "json, or a template like '{{.Isolation}}'"},
+		{'f', "format", OPT_STR, &in.format, "FORMAT", "json, or a template like '{{.Isolation}}'"},
 		{'v', "verbose", OPT_FLAG, &verbose, NULL, "accepted: everything is shown anyway"}, {0}};
 	struct err e = {0};
 
@@ -203,9 +175,5 @@ int cmd_network_inspect(const struct cmd *c, int argc, char **argv)
 		return 0;
 	if (r == 0 && argc < 2)
 		return app_usage(c, "a network is needed");
-	if (format && !*format)
-		format = NULL;
-	if (r == 0 && format)
-		r = format_parse_object("--format", format, &t, &e);
-	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, format, t, argc, argv);
+	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &in, argc, argv);
 }

@@ -43,6 +43,7 @@ enum operands {
 	OPERANDS_BOX_SNAPSHOT, /* a box or a snapshot, then a snapshot */
 	OPERANDS_NETWORK_BOX,  /* a network, then a box */
 	OPERANDS_FILE_IMAGE,   /* a file, then an image */
+	OPERANDS_COPY,	       /* two files: of this host, or behind a box and ":" */
 	OPERANDS_REGISTRY,     /* one that an image came from */
 };
 

@@ -5,6 +5,7 @@
 #include "base/io.h"
 #include "base/units.h"
 #include "format.h"
+#include "inspect.h"
 #include "snapshot.h"
 
 /* ---- ls ---- */
@@ -167,51 +168,30 @@ json_t *snapshot_json(const struct app *a, const struct box_snapshot *s)
 	char created[64];
 	CLEANUP_FREE char *path = str_printf("%s/snapshots/%s", a->st->home, s->id);
 
-	return json_pack("{s:s, s:o, s:o, s:s, s:{s:s, s:o}, s:o, s:s, s:b, s:b, s:I, s:o}", "Id", s->id,
-		"Name", json_from_text(s->name), "Description",
-		json_from_text(s->description ? s->description : ""), "Created",
-		format_time_rfc3339(created, sizeof(created), s->created_ns), "Box", "Id", s->box_id, "Name",
-		json_from_text(s->box_name), "Image", json_from_text(s->image), "ImageID", s->image_id,
-		"Running", s->running, "Memory", 0, "Size", (json_int_t)s->bytes, "Path",
+	return json_pack("{s:s, s:o, s:o, s:s, s:{s:s, s:o}, s:o, s:s, s:b, s:I, s:o}", "Id", s->id, "Name",
+		json_from_text(s->name), "Description", json_from_text(s->description ? s->description : ""),
+		"Created", format_time_rfc3339(created, sizeof(created), s->created_ns), "Box", "Id",
+		s->box_id, "Name", json_from_text(s->box_name), "Image", json_from_text(s->image), "ImageID",
+		s->image_id, "Running", s->running, "Size", (json_int_t)s->bytes, "Path",
 		json_from_text(path ? path : ""));
 }
 
-static int inspect_all(
-	const struct cmd *c, const char *format, const struct template *t, int argc, char **argv)
+static int get_json(struct app *a, const struct inspect *in, const char *ref, json_t **ret, struct err *e)
 {
-	CLEANUP(app_close) struct app a = {0};
-	struct err e = {0};
-	json_t *all = json_array();
-	int status = 0;
+	CLEANUP(box_snapshot_freep) struct box_snapshot *s = NULL;
+	int r = box_snapshot_find(a->st, ref, &s, e);
 
-	if (app_open(&a, false, &e) < 0)
-		status = app_fail(c, &e, 1);
-	for (int i = 1; a.st && i < argc; i++) {
-		CLEANUP(box_snapshot_freep) struct box_snapshot *s = NULL;
-		int r = box_snapshot_find(a.st, argv[i], &s, &e);
-		json_t *j = r == 0 ? snapshot_json(&a, s) : NULL;
-		if (r == 0 && !j)
-			r = err_oom(&e);
-		if (r == 0 && format)
-			r = format_print_object(t, j, &e);
-		else if (r == 0)
-			json_array_append_new(all, j);
-		if (r < 0)
-			status = app_fail(c, &e, 1);
-	}
-	if (!a.st || format) {
-		json_decref(all);
-		return status;
-	}
-	return json_print(all, 4) || status;
+	if (r == 0 && !(*ret = snapshot_json(a, s)))
+		r = err_oom(e);
+	return r;
 }
 
 int cmd_snapshot_inspect(const struct cmd *c, int argc, char **argv)
 {
-	CLEANUP(template_freep) struct template *t = NULL;
-	const char *format = NULL;
+	struct inspect in = {.get = get_json};
 	struct opt opts[] = {
-		{'f', "format", OPT_STR, &format, "FORMAT", "json, or a template like '{{.Box.Name}}'"}, {0}};
+		{'f', "format", OPT_STR, &in.format, "FORMAT", "json, or a template like '{{.Box.Name}}'"},
+		{0}};
 	struct err e = {0};
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
@@ -219,9 +199,5 @@ int cmd_snapshot_inspect(const struct cmd *c, int argc, char **argv)
 		return 0;
 	if (r == 0 && argc < 2)
 		return app_usage(c, "a snapshot is needed");
-	if (format && !*format)
-		format = NULL;
-	if (r == 0 && format)
-		r = format_parse_object("--format", format, &t, &e);
-	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, format, t, argc, argv);
+	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &in, argc, argv);
 }

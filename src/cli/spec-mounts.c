@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "base/path.h"
 #include "base/units.h"
 #include "box/volume.h"
 #include "spec.h"
@@ -19,28 +20,6 @@
 #define SUBPATH_MAX 4096
 
 /* ---- paths ---- */
-
-/* Without empty parts, "." and "..", which at the top stays there; from an absolute path, into a buffer as long. */
-static void clean_path(char *dst, const char *src)
-{
-	size_t out = 0;
-
-	while (*src) {
-		size_t n = strcspn(src, "/");
-		if (n == 2 && src[0] == '.' && src[1] == '.') {
-			while (out > 0 && dst[--out] != '/')
-				;
-		} else if (n > 0 && !(n == 1 && src[0] == '.')) {
-			dst[out++] = '/';
-			memmove(dst + out, src, n);
-			out += n;
-		}
-		src += n + (src[n] == '/');
-	}
-	if (out == 0)
-		dst[out++] = '/';
-	dst[out] = '\0';
-}
 
 static bool is_below(const char *path, const char *folder)
 {
@@ -57,7 +36,7 @@ static int check_target(char *target, const char *what, struct err *e)
 		return err_set(e, -EINVAL, "%s: \"%s\" is not an absolute path of the box", what, target);
 	if (strlen(target) >= PATH_MAX)
 		return err_set(e, -ENAMETOOLONG, "%s: the target is too long", what);
-	clean_path(target, target);
+	path_clean(target, target);
 	if (strcmp(target, "/") == 0)
 		return err_set(e, -EINVAL, "%s: nothing can be mounted on the box's /", what);
 	for (size_t i = 0; i < ARRAY_LEN(own); i++) {
@@ -87,7 +66,7 @@ static int host_path(const char *s, const char *what, char **ret, struct err *e)
 	}
 	/* ".." is not taken away where a link may stand before it: the source is opened as it is meant. */
 	if (here && !strstr(s, ".."))
-		clean_path(path, path);
+		path_clean(path, path);
 	*ret = path;
 	return 0;
 }
@@ -109,7 +88,7 @@ static bool has_target(const struct box_config *c, const char *target)
 		char path[PATH_MAX];
 		size_t n = strcspn(c->tmpfs.v[i], ":");
 		snprintf(path, sizeof(path), "%.*s", (int)n, c->tmpfs.v[i]);
-		clean_path(path, path);
+		path_clean(path, path);
 		if (strcmp(path, target) == 0)
 			return true;
 	}
@@ -148,7 +127,9 @@ static int add(struct box_config *c, struct box_mount *m, const char *what, stru
 static int bad_name(const char *what, const char *name, struct err *e)
 {
 	err_set(e, -EINVAL,
-		"%s: \"%s\" is no name of a volume: expected a letter or digit, then letters, digits, _ . -",
+		"%s: \"%s\" is no name of a volume: expected two bytes or more, first a letter or digit, "
+		"then "
+		"letters, digits, _ . -",
 		what, name);
 	return err_hint(e, "a folder of this host needs an absolute path, or one that begins with ./");
 }
@@ -263,6 +244,10 @@ int spec_add_volume(const char *s, struct box_config *c, struct err *e)
 	if (!m.target)
 		return err_oom(e);
 	m.anonymous = n == 1;
+	if (m.anonymous && m.target[0] != '/') {
+		err_set(e, -EINVAL, "%s: \"%s\" is not an absolute path of the box", what, m.target);
+		return err_hint(e, "if it is the source, :TARGET is missing: -v %s:/TARGET", m.target);
+	}
 	if (n > 1)
 		r = set_source(&m, parts[0], what, e);
 	if (r == 0 && n > 2)
@@ -594,7 +579,7 @@ static int check_tmpfs(const struct box_config *c, struct err *e)
 		struct box_config before = {.tmpfs = {.v = c->tmpfs.v, .n = i}};
 		char path[PATH_MAX];
 		snprintf(path, sizeof(path), "%.*s", (int)strcspn(c->tmpfs.v[i], ":"), c->tmpfs.v[i]);
-		clean_path(path, path);
+		path_clean(path, path);
 		if (has_target(&before, path))
 			return duplicate("--tmpfs", path, e);
 	}

@@ -102,7 +102,7 @@ json_t *volume_json(const struct app *a, const struct box_volume *v, struct err 
 	return j;
 }
 
-static int inspect_one(const struct app *a, const char *ref, json_t **ret, struct err *e)
+static int get_json(struct app *a, const struct inspect *in, const char *ref, json_t **ret, struct err *e)
 {
 	CLEANUP(box_volume_freep) struct box_volume *v = NULL;
 	int r = box_volume_find(a->st, ref, &v, e);
@@ -112,39 +112,11 @@ static int inspect_one(const struct app *a, const char *ref, json_t **ret, struc
 	return r;
 }
 
-static int inspect_all(
-	const struct cmd *c, const char *format, const struct template *t, int argc, char **argv)
-{
-	CLEANUP(app_close) struct app a = {0};
-	json_t *all = json_array();
-	struct err e = {0};
-	int status = 0;
-
-	if (app_open(&a, false, &e) < 0)
-		status = app_fail(c, &e, 1);
-	for (int i = 1; a.st && i < argc; i++) {
-		json_t *j = NULL;
-		int r = inspect_one(&a, argv[i], &j, &e);
-		if (r == 0 && format)
-			r = format_print_object(t, j, &e);
-		else if (r == 0)
-			json_array_append_new(all, j);
-		if (r < 0)
-			status = app_fail(c, &e, 1);
-	}
-	if (!a.st || format) {
-		json_decref(all);
-		return status;
-	}
-	return json_print(all, 4) || status;
-}
-
 int cmd_volume_inspect(const struct cmd *c, int argc, char **argv)
 {
-	CLEANUP(template_freep) struct template *t = NULL;
-	const char *format = NULL;
+	struct inspect in = {.get = get_json};
 	struct opt opts[] = {
-		{'f', "format", OPT_STR, &format, "FORMAT", "json, or a template like '{{.Mountpoint}}'"},
+		{'f', "format", OPT_STR, &in.format, "FORMAT", "json, or a template like '{{.Mountpoint}}'"},
 		{0}};
 	struct err e = {0};
 
@@ -153,11 +125,7 @@ int cmd_volume_inspect(const struct cmd *c, int argc, char **argv)
 		return 0;
 	if (r == 0 && argc < 2)
 		return app_usage(c, "a volume is needed");
-	if (format && !*format)
-		format = NULL;
-	if (r == 0 && format)
-		r = format_parse_object("--format", format, &t, &e);
-	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, format, t, argc, argv);
+	return r < 0 ? app_fail(c, &e, 1) : inspect_all(c, &in, argc, argv);
 }
 
 /* ---- rm ---- */

@@ -36,6 +36,7 @@ struct job {
 	struct job *next;
 	unsigned queue;
 	uint16_t head;
+	struct fuse_in_header h;
 	unsigned n_out, n_in;
 	struct iovec iov[];
 };
@@ -108,7 +109,7 @@ static void do_job(struct worker *w, struct job *j)
 	w->busy = true;
 	w->queue = j->queue;
 	pthread_mutex_unlock(&d->lock);
-	size_t n = fs_handle(d->server, j->iov, j->n_out, j->iov + j->n_out, j->n_in);
+	size_t n = fs_handle(d->server, &j->h, j->iov, j->n_out, j->iov + j->n_out, j->n_in);
 	pthread_mutex_lock(&d->lock);
 	w->busy = false;
 	push(d, j->queue, j->head, n);
@@ -175,7 +176,7 @@ static bool start_worker(struct fs_dev *d, enum pool_kind kind)
 }
 
 /* Hands the loop's chain to a thread. False: there is none for it, and no memory to let it wait. */
-static bool hand_over(struct fs_dev *d, unsigned queue, enum pool_kind kind)
+static bool hand_over(struct fs_dev *d, unsigned queue, const struct fuse_in_header *h, enum pool_kind kind)
 {
 	const struct vq_chain *c = &d->chain;
 	const size_t n = c->n_out + c->n_in;
@@ -185,7 +186,7 @@ static bool hand_over(struct fs_dev *d, unsigned queue, enum pool_kind kind)
 
 	if (!j)
 		return false;
-	*j = (struct job){.queue = queue, .head = c->head, .n_out = c->n_out, .n_in = c->n_in};
+	*j = (struct job){.queue = queue, .head = c->head, .h = *h, .n_out = c->n_out, .n_in = c->n_in};
 	memcpy(j->iov, c->iov, n * sizeof(j->iov[0]));
 	pthread_mutex_lock(&d->lock);
 	if (p->n_idle <= p->n_jobs) {
@@ -212,18 +213,17 @@ static void handle(struct fs_dev *d, unsigned queue)
 	const struct vq_chain *c = &d->chain;
 	const struct iovec *in = c->iov + c->n_out;
 	struct fuse_in_header h;
-	size_t n;
+	size_t n = 0;
 
-	if (fs_may_block(c->iov, c->n_out)) {
-		bool lock =
-			iov_read(c->iov, c->n_out, 0, &h, sizeof(h)) == sizeof(h) && h.opcode == FUSE_SETLKW;
-		if (hand_over(d, queue, lock ? POOL_LOCK : POOL_DATA))
+	/* The copy decides from here on: what the guest makes of the header meanwhile gets no lock's wait into another pool. */
+	if (fs_header(c->iov, c->n_out, &h)) {
+		const bool lock = h.opcode == FUSE_SETLKW;
+		if (fs_may_block(&h, c->iov, c->n_out) &&
+			hand_over(d, queue, &h, lock ? POOL_LOCK : POOL_DATA))
 			return;
 		/* Without memory for a thread the guest waits, but not for who cannot come. */
 		n = lock ? answer_error(&h, -ENOLCK, in, c->n_in)
-			 : fs_handle(d->server, c->iov, c->n_out, in, c->n_in);
-	} else {
-		n = fs_handle(d->server, c->iov, c->n_out, in, c->n_in);
+			 : fs_handle(d->server, &h, c->iov, c->n_out, in, c->n_in);
 	}
 	pthread_mutex_lock(&d->lock);
 	push(d, queue, c->head, n);

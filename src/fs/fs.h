@@ -5,11 +5,11 @@
  *
  * THEORY OF OPERATION
  *
- * a3s-box-fsd is a process of its own, started by the box's supervisor and confined (jail.c) before it reads the first byte of the
- * guest. It serves one device, whose root folder is made up: it has an entry for each export, named "0", "1", …, and nothing
- * can be made in it. The guest mounts that once, and the exports from there to where they belong. Why our own and not
- * virtiofsd: without root that cannot give a file to a user of the box, it does not survive its guest's mistakes without one
- * thread pool per box, and what a shared volume needs (below) cannot be told to it.
+ * a3s-box-fsd is a process of its own, started by the box's supervisor and confined (jail.c) before it reads the first byte of
+ * the guest. It serves one device, whose root folder is made up: it has an entry for each export, named "0", "1", …, and nothing
+ * can be made in it. The guest mounts that once, and the exports from there to where they belong. Why our own and not virtiofsd:
+ * without root that cannot give a file to a user of the box, it does not survive its guest's mistakes without one thread pool per
+ * box, and what a shared volume needs (below) cannot be told to it.
  *
  *     device.c     the virtqueues: takes requests off them, hands them to threads where they may take long
  *     request.c    a FUSE request: parsed, bounded, dispatched; the reply
@@ -23,10 +23,10 @@
  *
  * Caching, by export:
  *
- *     FS_CACHE_HOST     others may change it at any time (bind mounts): nothing is believed without asking; file content stays in the
- *                       guest while size and times say that it is the same
- *     FS_CACHE_VOLUME   only boxes change it. As long as this is the only one, attributes and names are believed for a second, and
- *                       content stays. When another box comes, all of that is given up, and files are read and written
+ *     FS_CACHE_HOST     others may change it at any time (bind mounts): nothing is believed without asking; file content stays
+ *                       in the guest while size and times say that it is the same
+ *     FS_CACHE_VOLUME   only boxes change it. As long as this is the only one, attributes and names are believed for a second,
+ *                       and content stays. When another box comes, all of that is given up, and files are read and written
  *                       directly, so that locks between boxes mean what they mean. Who is there is a question to
  *                       the kernel: a write lease (F_SETLEASE) on the volume's file `use`, which each server has open, is had
  *                       by one that is alone; the other's open waits until it has been given up.
@@ -63,15 +63,25 @@ int fs_server_new(const struct fs_export *exports, size_t n, int proc_fd, unsign
 	struct fs_server **ret, struct err *e);
 void fs_server_free(struct fs_server *s);
 
-/* Whether a request may wait for others, or take long: it needs a thread (locks, fsync, large reads and writes). */
-bool fs_may_block(const struct iovec *out, unsigned n_out);
+struct fuse_in_header; /* linux/fuse.h */
+
 /*
- * Does one request: out is what the driver wrote, in is room for the reply (virtio 5.11.6.1). From any thread, many at once.
- * Content goes straight between the buffers and the file. Both may change under our hands: headers are copied before they are
- * looked at. Returns the bytes of the reply, 0 for a request that has none (FORGET) or whose header cannot be answered.
+ * Copies a request's header: out is what the driver wrote, which may change under our hands. So this is done once for each, and
+ * all that is decided about it goes by the copy. False: it is too short for one, and gets no reply.
  */
-size_t fs_handle(
-	struct fs_server *s, const struct iovec *out, unsigned n_out, const struct iovec *in, unsigned n_in);
+bool fs_header(const struct iovec *out, unsigned n_out, struct fuse_in_header *ret);
+/*
+ * Whether a request may wait for others, or take long: it needs a thread (locks, fsync, large reads and writes). Of lock waits
+ * the header alone tells.
+ */
+bool fs_may_block(const struct fuse_in_header *h, const struct iovec *out, unsigned n_out);
+/*
+ * Does one request: h is its header as fs_header copied it from out, in is room for the reply (virtio 5.11.6.1). From any thread,
+ * many at once. Content goes straight between the buffers and the file; of the rest a copy is made before it is looked at.
+ * Returns the bytes of the reply, 0 for a request that has none (FORGET) or room for none.
+ */
+size_t fs_handle(struct fs_server *s, const struct fuse_in_header *h, const struct iovec *out, unsigned n_out,
+	const struct iovec *in, unsigned n_in);
 /*
  * The driver has forgotten everything: so does the server. Ends requests that wait for locks (-EINTR), and returns when none is
  * under way; any that comes meanwhile is answered with an error.

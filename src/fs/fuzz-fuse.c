@@ -288,10 +288,12 @@ static void request(struct guest *g, struct input *in)
 	size_t first = flags & 4 ? byte(in) : len;
 	first = MIN_OF(first, len);
 	struct iovec out[2] = {{exact, first}, {exact + first, len - first}}, to = {reply, room};
-	size_t n = fs_handle(g->s, out, 2, &to, 1);
+	struct fuse_in_header copy;
+	check(fs_header(out, 2, &copy));
+	size_t n = fs_handle(g->s, &copy, out, 2, &to, 1);
 	check(n <= room);
 	hear(g, h.opcode, reply, n);
-	(void)fs_may_block(out, 2);
+	(void)fs_may_block(&copy, out, 2);
 	free(exact);
 }
 
@@ -309,7 +311,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	exports[1].fd = fcntl(exports[0].fd, F_DUPFD_CLOEXEC, 0);
 	check(exports[1].fd >= 0 && fs_server_new(exports, 2, proc_fd, 3, &g.s, NULL) == 0);
 	struct iovec out[2] = {{&h, sizeof(h)}, {&init, sizeof(init)}}, to = {reply, sizeof(reply)};
-	check(fs_handle(g.s, out, 2, &to, 1) > 0);
+	check(fs_handle(g.s, &h, out, 2, &to, 1) > 0);
 	learn(g.nodes, &g.n_nodes, 2);
 	for (unsigned i = 0; in.left && i < REQUESTS_MAX; i++)
 		request(&g, &in);

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -37,6 +38,7 @@ struct rule {
 #define IS(n, is)	 {.arg = (n), .mask = UINT32_MAX, .value = (uint32_t)(is)}
 #define WITHOUT(n, bits) {.arg = (n), .mask = (bits)}
 #define WITH(n, bits)	 {.arg = (n), .mask = (uint32_t)(bits), .value = (uint32_t)(bits)}
+#define NO_SET_ID(n)	 WITHOUT(n, S_ISUID | S_ISGID | S_ISVTX)
 #define CALL(reason, name)		{.why = reason, .call = SCMP_SYS(name)}
 #define CALL_IF(reason, name, ...)	{.why = reason, .call = SCMP_SYS(name), .a = __VA_ARGS__}
 #define FCNTL(reason, command)		CALL_IF(reason, fcntl, IS(1, command))
@@ -44,9 +46,9 @@ struct rule {
 
 static const struct rule rules[] = {
 	/* The guest's requests: names. */
-	CALL("looks a name up, opens, makes a file", openat),
-	CALL("the same, and never through a link or out of a mount", openat2),
-	CALL("makes a folder", mkdirat),
+	/* What runs with its owner's rights on the host is nothing to be made (tree/stored.h). openat2 has its mode in memory. */
+	CALL_IF("looks a name up, opens, makes a file", openat, NO_SET_ID(3)),
+	CALL_IF("makes a folder", mkdirat, NO_SET_ID(2)),
 	CALL("makes a link", symlinkat),
 	CALL("makes another name", linkat),
 	CALL("removes a name", unlinkat),
@@ -79,9 +81,9 @@ static const struct rule rules[] = {
 	CALL("what is written is durable", fsync),
 	CALL("what is written is durable", fdatasync),
 	CALL("all that is written is durable", syncfs),
-	CALL("a file's mode", fchmod),
-	CALL("a file's mode", fchmodat),
-	CALL("a file's mode", chmod),
+	CALL_IF("a file's mode", fchmod, NO_SET_ID(1)),
+	CALL_IF("a file's mode", fchmodat, NO_SET_ID(2)),
+	CALL_IF("a file's mode", chmod, NO_SET_ID(1)),
 	CALL("a file's times", utimensat),
 	CALL("owner, mode and attributes that the box sees", fgetxattr),
 	CALL("owner, mode and attributes that the box sees", fsetxattr),
@@ -95,7 +97,6 @@ static const struct rule rules[] = {
 	CALL("locks of whole files", flock),
 	FCNTL("locks of ranges", F_OFD_GETLK),
 	FCNTL("locks of ranges", F_OFD_SETLK),
-	FCNTL("whether this is the only box of a volume", F_SETLEASE),
 	FCNTL("whether this is the only box of a volume", F_GETLEASE),
 	FCNTL("another descriptor of an open file", F_DUPFD_CLOEXEC),
 	FCNTL("flags of an open file", F_GETFL),
@@ -146,7 +147,17 @@ static const struct rule rules[] = {
 	CALL("the process ends", exit_group),
 };
 
-static int add_rule(scmp_filter_ctx ctx, const struct rule *r)
+/*
+ * Never of the box's lock, nor of a volume's file `use`: the supervisor has locked them by the same open file description, and to
+ * unlock it, or a copy of it, here is to unlock it there (flock(2)).
+ */
+static const struct rule lock_rules[] = {
+	CALL("unlocks", flock),
+	FCNTL("unlocks", F_OFD_SETLK),
+	FCNTL("a copy, which does the same", F_DUPFD_CLOEXEC),
+};
+
+static int add_rule(scmp_filter_ctx ctx, uint32_t action, const struct rule *r)
 {
 	struct scmp_arg_cmp cmp[2];
 	unsigned n = 0;
@@ -159,11 +170,55 @@ static int add_rule(scmp_filter_ctx ctx, const struct rule *r)
 				.datum_a = conds[i]->mask,
 				.datum_b = conds[i]->value};
 	}
-	int e = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, r->call, n, cmp);
+	int e = seccomp_rule_add_array(ctx, action, r->call, n, cmp);
 	return e == -EDOM ? 0 : e; /* of another architecture's table only: not a call of ours */
 }
 
-int jail_filter_enter(void)
+static int add_lock_rules(scmp_filter_ctx ctx, int fd)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(lock_rules) && r == 0; i++) {
+		struct rule of_fd = lock_rules[i];
+		of_fd.b = (struct cond)IS(0, fd);
+		r = add_rule(ctx, SCMP_ACT_KILL_PROCESS, &of_fd);
+	}
+	return r;
+}
+
+/* A filter of its own, since one list cannot both allow a call and except some of its arguments. The stricter one counts. */
+static int enter_lock_filter(const struct fs_export *exports, size_t n)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+
+	if (!ctx)
+		return -ENOMEM;
+	int r = add_lock_rules(ctx, FS_FD_HOLD);
+	for (size_t i = 0; i < n && r == 0; i++) {
+		if (exports[i].use_fd >= 0)
+			r = add_lock_rules(ctx, exports[i].use_fd);
+	}
+	if (r == 0)
+		r = seccomp_load(ctx);
+	seccomp_release(ctx);
+	return r;
+}
+
+/* Leases of volumes' files `use`; none of what is shared, for which the host would wait. */
+static int add_lease_rules(scmp_filter_ctx ctx, const struct fs_export *exports, size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		const struct rule lease = {
+			.call = SCMP_SYS(fcntl), .a = IS(1, F_SETLEASE), .b = IS(0, exports[i].use_fd)};
+		if (exports[i].use_fd >= 0)
+			r = add_rule(ctx, SCMP_ACT_ALLOW, &lease);
+	}
+	return r;
+}
+
+int jail_filter_enter(const struct fs_export *exports, size_t n)
 {
 	/* A signal to ourselves: abort, and the end of a lock's wait. */
 	const struct rule kill_ours = {.call = SCMP_SYS(tgkill), .a = IS(0, getpid())};
@@ -171,11 +226,15 @@ int jail_filter_enter(void)
 
 	if (!ctx)
 		return -ENOMEM;
-	int r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	for (size_t i = 0; i < ARRAY_LEN(rules) && r == 0; i++)
-		r = add_rule(ctx, &rules[i]);
+	int r = enter_lock_filter(exports, n); /* first: the other one forbids it */
 	if (r == 0)
-		r = add_rule(ctx, &kill_ours);
+		r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	for (size_t i = 0; i < ARRAY_LEN(rules) && r == 0; i++)
+		r = add_rule(ctx, SCMP_ACT_ALLOW, &rules[i]);
+	if (r == 0)
+		r = add_lease_rules(ctx, exports, n);
+	if (r == 0)
+		r = add_rule(ctx, SCMP_ACT_ALLOW, &kill_ours);
 	/* Its flags are in memory, where no filter sees them: the C library then takes clone. */
 	if (r == 0)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), __NR_clone3, 0);

@@ -241,7 +241,7 @@ int jail_close(const struct fs_export *exports, size_t n, bool root, struct fs_s
 		return 0;
 	}
 	report(s, "landlock", landlock(exports, n));
-	r = jail_filter_enter();
+	r = jail_filter_enter(exports, n);
 	if (r < 0)
 		return err_sys(e, r, "filter of system calls");
 	report(s, "seccomp", 0);

@@ -224,14 +224,16 @@ int take_name(const struct request *r, size_t *at, const char **ret)
 	return 0;
 }
 
-bool fs_may_block(const struct iovec *out, unsigned n_out)
+bool fs_header(const struct iovec *out, unsigned n_out, struct fuse_in_header *ret)
 {
-	struct fuse_in_header h;
+	return gather(out, n_out, 0, ret, sizeof(*ret)) == sizeof(*ret);
+}
+
+bool fs_may_block(const struct fuse_in_header *h, const struct iovec *out, unsigned n_out)
+{
 	struct fuse_read_in io;
 
-	if (gather(out, n_out, 0, &h, sizeof(h)) < sizeof(h))
-		return false;
-	switch (h.opcode) {
+	switch (h->opcode) {
 	case FUSE_SETLKW:
 	case FUSE_FSYNC:
 	case FUSE_FSYNCDIR:
@@ -242,7 +244,7 @@ bool fs_may_block(const struct iovec *out, unsigned n_out)
 	case FUSE_READ:
 	case FUSE_WRITE:
 		/* fuse_write_in begins as fuse_read_in does. */
-		return gather(out, n_out, sizeof(h), &io, sizeof(io)) == sizeof(io) && io.size >= FS_LARGE;
+		return gather(out, n_out, sizeof(*h), &io, sizeof(io)) == sizeof(io) && io.size >= FS_LARGE;
 	default:
 		return false;
 	}
@@ -318,17 +320,17 @@ static int handle(struct request *r, const struct op *op)
 	return err;
 }
 
-size_t fs_handle(
-	struct fs_server *s, const struct iovec *out, unsigned n_out, const struct iovec *in, unsigned n_in)
+size_t fs_handle(struct fs_server *s, const struct fuse_in_header *h, const struct iovec *out, unsigned n_out,
+	const struct iovec *in, unsigned n_in)
 {
-	struct request r = {.s = s, .out = out, .n_out = n_out, .in = in, .n_in = n_in};
+	struct request r = {.s = s, .h = *h, .out = out, .n_out = n_out, .in = in, .n_in = n_in};
 	struct fuse_out_header reply = {0};
 	const struct op *op;
 	size_t total = iov_total(out, n_out);
 	int err;
 
 	r.in_len = iov_total(in, n_in);
-	if (r.in_len == SIZE_MAX || gather(out, n_out, 0, &r.h, sizeof(r.h)) < sizeof(r.h))
+	if (r.in_len == SIZE_MAX)
 		return 0;
 	op = find_op(r.h.opcode);
 	if (!begin(s))

@@ -219,7 +219,7 @@ int attr_fill(struct request *r, struct node *n, int fd, const struct stat *st, 
 /* So that it is seen as `want`. st: as it is; is_new: it has no attribute yet. -EOPNOTSUPP where there are none. */
 int attr_set_owner(
 	struct fs_server *s, int fd, const struct stat *st, const struct stored_stat *want, bool is_new);
-/* Clears capabilities, and setuid and setgid if that is asked for, as a write does. is_open: fd is not O_PATH, which is faster. */
+/* Clears capabilities, and setuid and setgid if that is asked for, as a write does. is_open: not O_PATH, which is faster. */
 int attr_kill_privileges(struct fs_server *s, struct node *n, int fd, bool is_open, bool set_id);
 /* Whether a change of the file that comes now may have the same time. */
 bool attr_is_racy(const struct timespec *t);

@@ -12,7 +12,7 @@
 
 #include "base/io.h"
 #include "device.h"
-#include "virtio/test-mmio-driver.h"
+#include "test-mmio-driver.h"
 
 enum { THREADS_DATA = 8 };
 
@@ -26,12 +26,14 @@ struct fs_server {
 	pthread_t loop_thread;
 };
 
-bool fs_may_block(const struct iovec *out, unsigned n)
+bool fs_header(const struct iovec *out, unsigned n, struct fuse_in_header *ret)
 {
-	struct fuse_in_header h;
+	return iov_read(out, n, 0, ret, sizeof(*ret)) == sizeof(*ret);
+}
 
-	return iov_read(out, n, 0, &h, sizeof(h)) == sizeof(h) &&
-	       (h.opcode == FUSE_READ || h.opcode == FUSE_SETLKW);
+bool fs_may_block(const struct fuse_in_header *h, const struct iovec *out, unsigned n)
+{
+	return h->opcode == FUSE_READ || h->opcode == FUSE_SETLKW;
 }
 
 static void count(struct fs_server *s, int by)
@@ -62,22 +64,21 @@ static int wait_for_signal(struct fs_server *s)
 	return -EINTR;
 }
 
-size_t fs_handle(
-	struct fs_server *s, const struct iovec *out, unsigned n_out, const struct iovec *in, unsigned n_in)
+size_t fs_handle(struct fs_server *s, const struct fuse_in_header *h, const struct iovec *out, unsigned n_out,
+	const struct iovec *in, unsigned n_in)
 {
-	struct fuse_in_header h = {0};
 	int error = 0;
 
-	if (iov_read(out, n_out, 0, &h, sizeof(h)) != sizeof(h) || h.opcode == FUSE_FORGET)
+	if (h->opcode == FUSE_FORGET)
 		return 0;
 	count(s, 1);
 	if (pthread_equal(pthread_self(), s->loop_thread))
 		__atomic_fetch_add(&s->on_loop, 1, __ATOMIC_SEQ_CST);
-	else if (h.opcode == FUSE_READ)
+	else if (h->opcode == FUSE_READ)
 		wait_for_gate(s);
-	else if (h.opcode == FUSE_SETLKW)
+	else if (h->opcode == FUSE_SETLKW)
 		error = wait_for_signal(s);
-	const struct fuse_out_header o = {.len = sizeof(o), .error = error, .unique = h.unique};
+	const struct fuse_out_header o = {.len = sizeof(o), .error = error, .unique = h->unique};
 	size_t n = iov_write(in, n_in, 0, &o, sizeof(o));
 	count(s, -1);
 	return n;
@@ -276,6 +277,72 @@ static void test_reset(void **state)
 	assert_int_equal(f->s.interrupted, 3);
 }
 
+struct flipper {
+	uint32_t *opcodes[TDRV_QSIZE / 2];
+	bool end;
+};
+
+static void *flip_main(void *data)
+{
+	struct flipper *x = data;
+
+	while (!__atomic_load_n(&x->end, __ATOMIC_SEQ_CST)) {
+		for (size_t i = 0; i < ARRAY_LEN(x->opcodes); i++)
+			__atomic_store_n(x->opcodes[i], FUSE_SETLKW, __ATOMIC_SEQ_CST);
+		for (size_t i = 0; i < ARRAY_LEN(x->opcodes); i++)
+			__atomic_store_n(x->opcodes[i], FUSE_READ, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+/* A guest that makes a lock's wait of a read, or the other way round, while we look: none waits where no reset ends it. */
+static void test_changing_header(void **state)
+{
+	struct fixture *f = *state;
+	pthread_t t;
+
+	for (unsigned round = 0; round < 100; round++) {
+		struct flipper x = {0};
+		open_gate(f);
+		for (unsigned i = 0; i < ARRAY_LEN(x.opcodes); i++) {
+			void *out, *in;
+			const struct fuse_in_header h = {
+				.len = sizeof(h), .opcode = FUSE_READ, .unique = ++f->unique};
+			const struct tdrv_buf bufs[] = {
+				{tdrv_alloc(&f->d, sizeof(h), &out), sizeof(h), false},
+				{tdrv_alloc(&f->d, sizeof(struct fuse_out_header), &in),
+					sizeof(struct fuse_out_header), true}};
+			memcpy(out, &h, sizeof(h));
+			x.opcodes[i] = &((struct fuse_in_header *)out)->opcode;
+			tdrv_add(&f->d, FS_QUEUE_REQUEST, bufs, 2);
+		}
+		assert_int_equal(pthread_create(&t, NULL, flip_main, &x), 0);
+		tdrv_kick(&f->d, FS_QUEUE_REQUEST);
+		tdrv_settle(&f->d);
+		tdrv_write(&f->d, MMIO_STATUS, 0);
+		__atomic_store_n(&x.end, true, __ATOMIC_SEQ_CST);
+		pthread_join(t, NULL);
+		assert_int_equal(f->s.running, 0);
+		assert_int_equal(f->s.done, (round + 1) * ARRAY_LEN(x.opcodes));
+		tdrv_start(&f->d, 0);
+	}
+}
+
+/* No header, no answer; and the chain comes back. */
+static void test_short_header(void **state)
+{
+	struct fixture *f = *state;
+	void *out, *in;
+	const struct tdrv_buf bufs[] = {
+		{tdrv_alloc(&f->d, 8, &out), 8, false}, {tdrv_alloc(&f->d, 64, &in), 64, true}};
+
+	memset(out, 0xff, 8);
+	tdrv_add(&f->d, FS_QUEUE_REQUEST, bufs, 2);
+	tdrv_kick(&f->d, FS_QUEUE_REQUEST);
+	assert_int_equal(tdrv_wait(&f->d, FS_QUEUE_REQUEST, NULL), 0);
+	assert_int_equal(f->s.done, 0);
+}
+
 /* The device goes before its transport does, in the middle of everything. */
 static void test_free_first(void **state)
 {
@@ -338,6 +405,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_locks_have_their_own_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reset, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changing_header, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_short_header, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_free_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many, setup, teardown),

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* What a file server can still do once it is confined: each trial is a process of its own. */
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -17,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "base/emulator.h"
 #include "base/io.h"
 #include "base/proc.h"
 #include "base/sanitized.h"
@@ -61,6 +64,12 @@ static int setup(void **state)
 			.file = i == FILE_RO};
 		assert_true(f->exports[i].fd >= 0);
 	}
+	for (unsigned i = RW; i <= RO; i++) {
+		f->exports[i].cache = FS_CACHE_VOLUME;
+		f->exports[i].use_fd =
+			openat(f->dirfd, i == RW ? "use" : "use2", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		assert_true(f->exports[i].use_fd >= 0);
+	}
 	*state = f;
 	return 0;
 }
@@ -71,6 +80,8 @@ static int teardown(void **state)
 
 	for (unsigned i = 0; i < EXPORTS; i++)
 		close(f->exports[i].fd);
+	close(f->exports[RW].use_fd);
+	close(f->exports[RO].use_fd);
 	close(f->dirfd);
 	io_remove_tree_at(AT_FDCWD, f->dir);
 	free(f);
@@ -90,6 +101,9 @@ static int run(const struct fixture *f, bool root, trial_fn fn)
 		struct fs_status s = {0};
 		struct err e = {0};
 		close(f->dirfd);
+		/* The number is nobody's else, as in the program. */
+		if (fcntl(FS_FD_HOLD, F_GETFD) < 0 && dup2(f->exports[RW].fd, FS_FD_HOLD) < 0)
+			_exit(NO_JAIL);
 		jail_roots(f->exports, EXPORTS, &s);
 		if (jail_close(f->exports, EXPORTS, root, &s, &e) < 0)
 			_exit(NO_JAIL);
@@ -141,9 +155,34 @@ static int works(const struct fixture *f, const struct fs_status *s)
 	return 0;
 }
 
+/* Locks of its own files, whatever their numbers; leases of all volumes. */
+static int locks(const struct fixture *f, const struct fs_status *s)
+{
+	struct flock range = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int fd = openat(f->exports[RW].fd, "f", O_RDWR | O_CLOEXEC);
+
+	for (int least = 0; least < 700; least++) {
+		int copy = fcntl(fd, F_DUPFD_CLOEXEC, least);
+		if (copy < least || copy == FS_FD_HOLD || flock(copy, LOCK_EX) < 0 ||
+			flock(copy, LOCK_UN) < 0 || fcntl(copy, F_OFD_SETLK, &range) < 0 ||
+			fcntl(copy, F_OFD_GETLK, &range) < 0)
+			return 1;
+		close(copy);
+	}
+	for (unsigned i = 0; i < EXPORTS; i++) {
+		int use = f->exports[i].use_fd;
+		if (use >= 0 && (fcntl(use, F_SETLEASE, F_WRLCK) < 0 || fcntl(use, F_GETLEASE) != F_WRLCK ||
+					fcntl(use, F_SETLEASE, F_UNLCK) < 0))
+			return 2;
+	}
+	return 0;
+}
+
 static void test_what_it_needs(void **state)
 {
+	SKIP_IN_EMULATOR();
 	assert_int_equal(run(*state, true, works), 0);
+	assert_int_equal(run(*state, true, locks), 0);
 }
 
 /* ---- what it reports ---- */
@@ -162,6 +201,7 @@ static int reports(const struct fixture *f, const struct fs_status *s)
 
 static void test_what_it_reports(void **state)
 {
+	SKIP_IN_EMULATOR();
 	assert_int_equal(run(*state, true, reports), 0);
 }
 
@@ -285,10 +325,101 @@ static int call_ptrace(const struct fixture *f, const struct fs_status *s)
 	return syscall(SYS_ptrace, 0, 0, 0, 0) == 0;
 }
 
+/* Programs that give their owner's rights away, by each call that takes a mode. */
+static int call_open_setuid(const struct fixture *f, const struct fs_status *s)
+{
+	return openat(f->exports[RW].fd, "new", O_RDWR | O_CREAT | O_CLOEXEC, 04755) >= 0;
+}
+
+static int call_tmpfile_setgid(const struct fixture *f, const struct fs_status *s)
+{
+	return openat(f->exports[RW].fd, ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 02755) >= 0;
+}
+
+static int call_openat2(const struct fixture *f, const struct fs_status *s)
+{
+	const struct open_how how = {.flags = O_RDWR | O_CREAT | O_CLOEXEC, .mode = 04755};
+	return syscall(SYS_openat2, f->exports[RW].fd, "new", &how, sizeof(how)) >= 0;
+}
+
+static int call_mkdir_setgid(const struct fixture *f, const struct fs_status *s)
+{
+	return mkdirat(f->exports[RW].fd, "made", 02755) == 0;
+}
+
+static int call_fchmod_setuid(const struct fixture *f, const struct fs_status *s)
+{
+	int fd = openat(f->exports[RW].fd, "f", O_RDWR | O_CLOEXEC);
+	return fd < 0 || fchmod(fd, 04755) == 0;
+}
+
+static int call_fchmodat_setuid(const struct fixture *f, const struct fs_status *s)
+{
+	return fchmodat(f->exports[RW].fd, "f", 04755, 0) == 0;
+}
+
+#ifdef SYS_chmod
+static int call_chmod_setuid(const struct fixture *f, const struct fs_status *s)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", openat(f->exports[RW].fd, "f", O_PATH | O_CLOEXEC));
+	return syscall(SYS_chmod, path, 04755) == 0;
+}
+#endif
+
+/* What it was given it has in common with the supervisor, whose locks these are. */
+static int call_unlock_hold(const struct fixture *f, const struct fs_status *s)
+{
+	return flock(FS_FD_HOLD, LOCK_UN) == 0;
+}
+
+static int call_unlock_use(const struct fixture *f, const struct fs_status *s)
+{
+	return flock(f->exports[RW].use_fd, LOCK_UN) == 0;
+}
+
+static int call_unlock_second(const struct fixture *f, const struct fs_status *s)
+{
+	return flock(f->exports[RO].use_fd, LOCK_UN) == 0;
+}
+
+/* The kernel looks at 32 bits of it only. */
+static int call_unlock_long(const struct fixture *f, const struct fs_status *s)
+{
+	return syscall(SYS_flock, 1l << 32 | f->exports[RW].use_fd, LOCK_UN) == 0;
+}
+
+static int call_range_unlock_use(const struct fixture *f, const struct fs_status *s)
+{
+	struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+	return fcntl(f->exports[RW].use_fd, F_OFD_SETLK, &all) == 0;
+}
+
+static int call_copy_use(const struct fixture *f, const struct fs_status *s)
+{
+	return fcntl(f->exports[RW].use_fd, F_DUPFD_CLOEXEC, 100) >= 0;
+}
+
+/* The host's programs would wait for it. */
+static int call_lease_shared(const struct fixture *f, const struct fs_status *s)
+{
+	int fd = openat(f->exports[RW].fd, "f", O_RDWR | O_CLOEXEC);
+	return fd < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+}
+
 static void test_calls_that_end_it(void **state)
 {
+	SKIP_IN_EMULATOR();
 	static const trial_fn calls[] = {call_socket, call_exec, call_fork, call_mmap_exec, call_ioctl,
-		call_unshare, call_mknod, call_chown, call_kill, call_ptrace};
+		call_unshare, call_mknod, call_chown, call_kill, call_ptrace, call_open_setuid,
+		call_tmpfile_setgid, call_openat2, call_mkdir_setgid, call_fchmod_setuid,
+		call_fchmodat_setuid,
+#ifdef SYS_chmod
+		call_chmod_setuid,
+#endif
+		call_unlock_hold, call_unlock_use, call_unlock_long, call_range_unlock_use, call_copy_use,
+		call_unlock_second, call_lease_shared};
 
 	if (SANITIZED) /* then there is no filter, and jail_close says so */
 		skip();
@@ -308,6 +439,7 @@ static int reads_foreign(const struct fixture *f, const struct fs_status *s)
 
 static void test_capabilities(void **state)
 {
+	SKIP_IN_EMULATOR();
 	const struct fixture *f = *state;
 
 	if (geteuid() != 0)

@@ -2,10 +2,10 @@
 /*
  * THEORY OF OPERATION
  *
- * Each connection is served by a process of its own, a fork of PID 1 that joins the mount namespace of the box, and its user namespace
- * where it has one: it sees the files, with all that is mounted, and their owners as the box's root does. It is in no other
- * namespace and not in the cgroup of the box, so that the box neither sees it nor can keep it from memory; what it
- * can use of that is limited. The descriptors of PID 1 are closed first: nothing of the box can lead to them.
+ * Each connection is served by a process of its own, a fork of PID 1 that joins the mount namespace of the box, and its user
+ * namespace where it has one: it sees the files, with all that is mounted, and their owners as the box's root does. It is in no
+ * other namespace and not in the cgroup of the box, so that the box neither sees it nor can keep it from memory; what it can use
+ * of that is limited. The descriptors of PID 1 are closed first: nothing of the box can lead to them.
  *
  * The box runs meanwhile and may be hostile to the copy: see tree/tree.h. What it serves itself (FUSE) can be silent for ever:
  * SIGALRM, which is fatal, ends a copy that makes no progress.
@@ -21,7 +21,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/time.h>
 
@@ -40,14 +39,8 @@
 
 static int open_in(int root, const char *path)
 {
-	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-	int fd = -1;
-
-	/* EAGAIN: something was renamed on the way. */
-	for (int i = 0; i < 16 && fd < 0 && (i == 0 || errno == EAGAIN); i++)
-		fd = (int)syscall(SYS_openat2, root, *path ? path : ".", &how, sizeof(how));
-	return fd < 0 ? -errno : fd;
+	return io_openat2(
+		root, *path ? path : ".", O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
 /* Takes "/" and "/." off the end. Returns whether there was any, or nothing is left: the path means a folder itself. */
@@ -173,12 +166,32 @@ static void on_progress(void *data, uint64_t entries, uint64_t bytes)
 
 /* ---- out and in ---- */
 
+/* What is mounted at these is no part of a copy of all the box, as it is none of what Docker copies. */
+static size_t find_kernels(int root, struct tree_file_id ret[3])
+{
+	static const char *const names[] = {"proc", "sys", "dev"};
+	struct stat above, st;
+	size_t n = 0;
+
+	if (fstat(root, &above) < 0)
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (fstatat(root, names[i], &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode) &&
+			st.st_dev != above.st_dev)
+			ret[n++] = (struct tree_file_id){st.st_dev, st.st_ino};
+	return n;
+}
+
 static int copy_out(int root, int fd, const struct wire_copy *c)
 {
 	CLEANUP(tree_stream_freep) struct tree_stream *s = NULL;
 	struct copy_place at = {.dir = -1};
 	uint64_t last = 0;
-	struct tree_read_opts o = {.no_content = c->no_content, .progress = {on_progress, &last}};
+	struct tree_file_id kernels[3];
+	struct tree_read_opts o = {.no_content = c->no_content,
+		.pass_over = kernels,
+		.n_pass_over = find_kernels(root, kernels),
+		.progress = {on_progress, &last}};
 	struct stat st;
 	struct err e = {0};
 	int r = copy_find(root, c->path, c->follow, &at);
@@ -203,6 +216,7 @@ static int copy_in(int root, int fd, struct buf *in, const struct wire_copy *c)
 	uint64_t last = 0;
 	const struct tree_write_opts o = {.owner = c->keep_owner ? TREE_OWNER_KEEP : TREE_OWNER_SELF,
 		.root_attr = c->root_attr,
+		.durable = c->durable,
 		.progress = {on_progress, &last}};
 	struct err e = {0};
 	int r = copy_find(root, c->path, c->follow, &at);

@@ -43,15 +43,30 @@ static int reply(int fd, int r)
 	return put < 0 ? put : io_write_full(fd, buf_data(&out), out.len);
 }
 
-/* Until the host closes, or says something, or has had enough time. */
-static void wait_for_end(int fd)
+/* Whether the host says that it has its copy; else it closes, or has had enough time. */
+static bool wait_for_end(int fd, struct buf *in)
 {
 	uint64_t deadline = time_mono_ns() + WIRE_FREEZE_MAX_S * 1000000000ull, now;
 	struct pollfd p = {.fd = fd, .events = POLLIN};
+	struct wire_frame f;
+	int r;
 
-	while ((now = time_mono_ns()) < deadline)
-		if (poll(&p, 1, (int)((deadline - now) / 1000000) + 1) > 0)
-			return;
+	while ((r = wire_next(in, &f)) == 0 && (now = time_mono_ns()) < deadline) {
+		if (poll(&p, 1, (int)((deadline - now) / 1000000) + 1) <= 0)
+			continue;
+		uint8_t *room = buf_reserve(in, WIRE_HEADER_SIZE);
+		ssize_t got = room ? recv(fd, room, WIRE_HEADER_SIZE, 0) : 0;
+		if (got <= 0)
+			return false;
+		buf_commit(in, (size_t)got);
+	}
+	return r > 0 && f.type == WIRE_FREEZE;
+}
+
+/* We have not thawed it, but root of a privileged box may have: then a second freeze succeeds, and is thawed as the first is. */
+static bool is_frozen(int disk)
+{
+	return ioctl(disk, FIFREEZE, 0) < 0 && errno == EBUSY;
 }
 
 static _Noreturn void run(int fd, struct buf *in)
@@ -70,8 +85,11 @@ static _Noreturn void run(int fd, struct buf *in)
 	disk = open_disk();
 	/* What can be written before, while nobody has to wait. */
 	r = disk < 0 ? disk : syncfs(disk) < 0 || ioctl(disk, FIFREEZE, 0) < 0 ? -errno : 0;
-	if (reply(fd, r) == 0 && r == 0)
-		wait_for_end(fd);
+	wire_consume(in, &f);
+	if (reply(fd, r) == 0 && r == 0 && wait_for_end(fd, in))
+		reply(fd, is_frozen(disk)
+				  ? 0
+				  : -ECANCELED); /* before the thaw: so nothing was written up to now */
 	if (r == 0)
 		ioctl(disk, FITHAW, 0);
 	_exit(r < 0);

@@ -8,9 +8,9 @@
 #include "wire/wire.h"
 
 /*
- * Starts a process that freezes the scratch disk for as long as the connection lasts, WIRE_FREEZE_MAX_S at most. in holds what has
- * been read from it, FREEZE first; both stay the caller's, who closes the connection. When the process has ended, however it did,
- * the caller calls freeze_end. The PID, or -errno.
+ * Starts a process that freezes the scratch disk for as long as the connection lasts, WIRE_FREEZE_MAX_S at most. in holds what
+ * has been read from it, FREEZE first; both stay the caller's, who closes the connection. When the process has ended, however it
+ * did, the caller calls freeze_end. The PID, or -errno.
  */
 pid_t freeze_start(int fd, const struct buf *in);
 /* Thaws what a process that was killed has left. */

@@ -18,9 +18,8 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
-#include "base/cleanup.h"
+#include "base/io.h"
 #include "rootfs.h"
 #include "target.h"
 #include "tmpfs.h"
@@ -62,11 +61,7 @@ static int mount_device(void)
 
 static int open_below(int dir, const char *path)
 {
-	struct open_how how = {.flags = O_PATH | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
-	int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof(how));
-
-	return fd < 0 ? -errno : fd;
+	return io_openat2(dir, path, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
 }
 
 /* A path below an export, through no link; folders that are missing are made. O_PATH, or -errno. */

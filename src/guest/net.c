@@ -27,6 +27,9 @@
 
 #include "base/io.h"
 
+/* The macros of linux/netlink.h and rtnetlink.h step from one header to the next by bytes, and keep them aligned. */
+#pragma GCC diagnostic ignored "-Wcast-align"
+
 #define DEVICE	   "eth0"
 #define ADDR_PROTO 0x61 /* ours; those of rtnetlink(7) are below 4 */
 

@@ -42,7 +42,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "base/io.h"
@@ -93,14 +92,6 @@ static int make_dirs(const char *const *dirs, size_t n, mode_t mode, char *what,
 		if (mkdir(dirs[i], mode) < 0 && errno != EEXIST)
 			return note(-errno, what, size, dirs[i]);
 	return 0;
-}
-
-static int open_in(int dirfd, const char *path, uint64_t flags, uint64_t resolve)
-{
-	struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve};
-	int fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
-
-	return fd < 0 ? -errno : fd;
 }
 
 int rootfs_mount_guest(char *what, size_t size)
@@ -221,7 +212,8 @@ void rootfs_rehearse(void)
 static int ensure_dir(const char *path)
 {
 	for (int attempt = 0; attempt < 3; attempt++) {
-		int fd = open_in(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_SYMLINKS);
+		int fd =
+			io_openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0, RESOLVE_NO_SYMLINKS);
 
 		if (fd >= 0) {
 			close(fd);
@@ -408,19 +400,19 @@ static int open_etc_file(int root, const char *name)
 {
 	char path[64];
 	int fd;
-	CLEANUP_CLOSE int etc = open_in(root, "etc", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
+	CLEANUP_CLOSE int etc = io_openat2(root, "etc", O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT);
 
 	if (etc < 0) {
 		int r = ensure_dir(ROOT "/etc");
 
 		if (r < 0)
 			return r;
-		etc = open_in(root, "etc", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
+		etc = io_openat2(root, "etc", O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT);
 		if (etc < 0)
 			return etc;
 	}
 	snprintf(path, sizeof(path), "etc/%s", name);
-	fd = open_in(root, path, O_PATH, RESOLVE_IN_ROOT);
+	fd = io_openat2(root, path, O_PATH, 0, RESOLVE_IN_ROOT);
 	if (fd != -ENOENT && fd != -ELOOP && fd != -ENOTDIR)
 		return fd;
 	if (unlinkat(etc, name, 0) < 0 && errno != ENOENT)

@@ -15,6 +15,9 @@
  *
  * A connection that asks about the box goes to a process of its own, which is a session without a connection; so does one
  * that is carried into the box's network, takes or gives files, or holds the disk still.
+ *
+ * Only one process at a time holds the disk still. A connection that asks for it while there is one waits (SESSION_QUEUED) until
+ * that one is reaped, which is a moment after its host has closed: commands one after another do not get in each other's way.
  */
 #include "server.h"
 
@@ -113,9 +116,33 @@ pid_t server_help(struct server *server, enum session_helper kind, int fd, const
 
 void server_thaw(struct server *server)
 {
-	for (struct session *s = server->sessions; s; s = s->next)
+	struct session *next;
+
+	for (struct session *s = server->sessions; s; s = next) {
+		next = s->next;
 		if (s->helper == HELPER_FREEZE && s->pid)
 			kill(s->pid, SIGKILL); /* and when it is reaped, freeze_end */
+		else if (s->state == SESSION_QUEUED)
+			session_refuse(s, "box is being stopped"); /* it would hold the disk still again */
+	}
+}
+
+/* Whose turn it is to hold the disk still: of those that wait, the one that came first. */
+static void serve_queue(struct server *server)
+{
+	struct session *first;
+
+	do {
+		first = NULL;
+		for (struct session *s = server->sessions; s; s = s->next) {
+			if (s->helper == HELPER_FREEZE && s->pid)
+				return;
+			if (s->state == SESSION_QUEUED)
+				first = s; /* the list begins with the latest */
+		}
+		if (first)
+			session_retry(first);
+	} while (first);
 }
 
 void server_sync_ahead(struct server *server)
@@ -193,6 +220,7 @@ static void on_signal(void *data, int fd, uint32_t events)
 		else if (pid == server->box->prepared.pid)
 			spawn_forget(server->box); /* START will make a new one and hear what is wrong */
 	}
+	serve_queue(server);
 	if (server->on_reaped)
 		server->on_reaped(server->data);
 }

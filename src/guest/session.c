@@ -6,6 +6,7 @@
  *                   '------report: failed-------------------------------------------^
  * NEW --UPDATE, NETWORK, GET_STATS or GET_TASKS: query.c has the connection--> DONE, until its process ends
  * NEW --FORWARD, COPY_OUT, COPY_IN or FREEZE: forward.c, copy.c or freeze.c has it--> DONE, likewise
+ * NEW --FREEZE while another one holds the disk--> QUEUED --that one ends--> as above; too late: FAIL--> DONE
  *
  * Every callback does its bit of input or output and ends in session_settle, which alone decides what happens
  * next: move queued input, watch what should be watched, end the session. It may free the session, so it
@@ -36,6 +37,7 @@
 
 #define CREDIT_STEP   (WIRE_STDIN_WINDOW / 4) /* credit is given back in steps, not per key stroke */
 #define TTY_DRAIN_MAX 262144		      /* bytes taken from a terminal after its process ended */
+#define QUEUE_NS      10000000000ull	      /* that FREEZE waits for its turn */
 #define IN_CHUNK      (WIRE_HEADER_SIZE + WIRE_DATA_MAX)
 
 static void session_settle(struct session *s);
@@ -358,15 +360,36 @@ static int handle_start(struct session *s, const struct wire_frame *f)
 	return r;
 }
 
+void session_refuse(struct session *s, const char *why)
+{
+	loop_source_free(TAKE_PTR(s->start_timer));
+	send_fail(s, EBUSY, why);
+	session_settle(s);
+}
+
+static void on_queue_timeout(void *data)
+{
+	session_refuse(data, "its disk is being copied already");
+}
+
+/* What it asks for stays in `in` until session_retry. */
+static int enqueue(struct session *s)
+{
+	s->state = SESSION_QUEUED;
+	leave_new(s);
+	return loop_add_timer(server_loop(s->server), QUEUE_NS, on_queue_timeout, s, &s->start_timer);
+}
+
 /* The connection becomes that of a process which answers or carries; what is left here is the process. */
 static int hand_over(struct session *s, enum session_helper kind)
 {
 	static const char *const too_many[] = {[HELPER_QUERY] = "too many questions at once",
 		[HELPER_FORWARD] = "too many connections at once",
-		[HELPER_COPY] = "too many copies at once",
-		[HELPER_FREEZE] = "its disk is being copied already"};
+		[HELPER_COPY] = "too many copies at once"};
 	pid_t pid = server_help(s->server, kind, s->fd, &s->in);
 
+	if (pid == -EMFILE && kind == HELPER_FREEZE)
+		return enqueue(s);
 	if (pid == -EMFILE || pid == -ENOTCONN) {
 		bool errno_status = kind == HELPER_COPY || kind == HELPER_FREEZE; /* as wire.h has it */
 
@@ -464,7 +487,8 @@ static enum session_helper helper_for(uint8_t type)
 
 static int handle_frame(struct session *s, const struct wire_frame *f)
 {
-	enum session_helper helper = s->state == SESSION_NEW ? helper_for(f->type) : HELPER_NONE;
+	bool asks = s->state == SESSION_NEW || s->state == SESSION_QUEUED;
+	enum session_helper helper = asks ? helper_for(f->type) : HELPER_NONE;
 
 	if (helper != HELPER_NONE)
 		return hand_over(s, helper);
@@ -501,6 +525,8 @@ static int handle_input(struct session *s)
 			return r;
 		if (s->fd < 0)
 			return 0; /* dropped while answering, with everything in it */
+		if (s->state == SESSION_QUEUED)
+			return 0;
 		wire_consume(&s->in, &f);
 	}
 	if (r == 0 && !s->in.len)
@@ -521,9 +547,18 @@ static void on_connection(void *data, int fd, uint32_t events)
 		n = room ? recv(s->fd, room, IN_CHUNK, MSG_DONTWAIT) : 0;
 		if (n > 0)
 			buf_commit(&s->in, (size_t)n);
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) || (n > 0 && handle_input(s) < 0))
+		/* One that waits for its turn has nothing more to say. */
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR) ||
+			(n > 0 && (s->state == SESSION_QUEUED || handle_input(s) < 0)))
 			drop_connection(s);
 	}
+	session_settle(s);
+}
+
+void session_retry(struct session *s)
+{
+	if (handle_input(s) < 0)
+		drop_connection(s);
 	session_settle(s);
 }
 
@@ -572,7 +607,7 @@ static void session_settle(struct session *s)
 	}
 	if (s->state == SESSION_DONE && s->fd >= 0 && !s->out.len)
 		drop_connection(s);
-	if (s->fd < 0 && !s->pid && (s->state == SESSION_NEW || s->state == SESSION_DONE)) {
+	if (s->fd < 0 && !s->pid && s->state != SESSION_STARTING && s->state != SESSION_RUNNING) {
 		session_free(s);
 		return;
 	}

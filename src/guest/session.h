@@ -8,6 +8,7 @@
 
 enum session_state {
 	SESSION_NEW,	  /* waiting for START */
+	SESSION_QUEUED,	  /* FREEZE is there, and waits for the end of another one's */
 	SESSION_STARTING, /* process made, its program not yet running */
 	SESSION_RUNNING,  /* STARTED sent; the process may have ended meanwhile */
 	SESSION_DONE,	  /* EXIT or FAIL written: the connection closes when it is out */
@@ -36,7 +37,7 @@ struct session {
 
 	int fd; /* connection, -1 when gone */
 	struct loop_source *fd_source;
-	struct loop_source *start_timer; /* while SESSION_NEW */
+	struct loop_source *start_timer; /* while SESSION_NEW or SESSION_QUEUED */
 	struct buf in, out;
 
 	struct stream stdin_end, stdout_end, stderr_end;
@@ -55,6 +56,9 @@ int session_new(struct server *server, int fd, struct session **ret);
 void session_free(struct session *s);
 /* The process has ended; wait_status as of waitpid. May free the session. */
 void session_reaped(struct session *s, int wait_status);
+/* Of SESSION_QUEUED: its turn may have come; or it never will. Both may free the session, retry leaves no other queued. */
+void session_retry(struct session *s);
+void session_refuse(struct session *s, const char *why);
 /* Signals its process, if it still has one. */
 void session_signal(struct session *s, int sig);
 
@@ -66,7 +70,7 @@ uint8_t *server_scratch(struct server *server);
 int server_spawn(struct server *server, struct session *s, const struct wire_process *p, struct spawn *ret);
 /* The box may be about to end: rootfs_sync_ahead, once at a time. */
 void server_sync_ahead(struct server *server);
-/* The workload is to end: what waits to write must be able to, or it never will. Ends what holds the disk still. */
+/* The workload is to end: what waits to write must be able to, or it never will. Ends what holds the disk still, or is to. */
 void server_thaw(struct server *server);
 /*
  * Starts a helper: query_start and the like. -EMFILE when there are too many of its kind, -ESRCH when the box is being stopped,

@@ -10,6 +10,10 @@
  * change how the guest's own part runs (kernel.panic, vm.panic_on_oom), or name programs that the kernel runs
  * outside of the box (kernel.core_pattern, kernel.modprobe).
  *
+ * The files that rootfs_configure has mounted in /etc come on top of what is mounted at /etc, or above one of the files where it is
+ * a link, as in Docker, which mounts those that contain others first. They are taken along from below. Only a mount whose target
+ * is the file itself hides it. A file that is missing there is made, empty, to mount on: what lies there is not changed otherwise.
+ *
  * Devices are the guest's: their numbers are read from PID 1's devtmpfs, where nothing is the image's, and a node with
  * the same number is made in the box.
  */
@@ -21,13 +25,13 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include "base/io.h"
 #include "devices.h"
 #include "mounts.h"
 #include "rootfs.h"
+#include "target.h"
 
 #define DEVICES_DEPTH 4 /* folders below /dev */
 
@@ -79,13 +83,12 @@ int settings_parse_sysctl(char *text, const char **ret_path, const char **ret_va
 
 static int write_sysctl(int proc, const char *path, const char *value)
 {
-	struct open_how how = {
-		.flags = O_WRONLY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
 	CLEANUP_CLOSE int sys = openat(proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	CLEANUP_CLOSE int fd = sys < 0 ? -1 : (int)syscall(SYS_openat2, sys, path, &how, sizeof(how));
+	CLEANUP_CLOSE int fd =
+		sys < 0 ? -errno : io_openat2(sys, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 
 	/* One write is one setting. */
-	return fd < 0 || write(fd, value, strlen(value)) < 0 ? -errno : 0;
+	return fd < 0 ? fd : write(fd, value, strlen(value)) < 0 ? -errno : 0;
 }
 
 static int apply_sysctls(const struct strv *list, char *why, size_t size)
@@ -267,8 +270,6 @@ static int make_parent(char *path)
 
 static int add_device(struct devices *d, int guest_dev, const char *spec, char *why, size_t size)
 {
-	struct open_how how = {
-		.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
 	CLEANUP_FREE char *text = str_dup(spec);
 	CLEANUP_FREE char *to = NULL;
 	CLEANUP_CLOSE int fd = -1;
@@ -280,7 +281,7 @@ static int add_device(struct devices *d, int guest_dev, const char *spec, char *
 		snprintf(why, size, "device \"%.200s\": /dev/NAME[:/PATH][:rwm] is wanted", spec);
 		return r;
 	}
-	fd = (int)syscall(SYS_openat2, guest_dev, map.from, &how, sizeof(how));
+	fd = io_openat2(guest_dev, map.from, O_PATH | O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 	if (fd < 0 || fstat(fd, &st) < 0 ||
 		(!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))) {
 		snprintf(
@@ -326,6 +327,61 @@ static int resize_shm(uint64_t bytes, char *why, size_t size)
 	return fail(-errno, why, size, "size of", "/dev/shm");
 }
 
+/* ---- files in /etc ---- */
+
+static const char *const etc_files[] = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"};
+
+/* What is mounted on this very file, O_PATH; -1: nothing is. */
+static int open_mounted(const char *path)
+{
+	CLEANUP_CLOSE int fd = io_openat2(AT_FDCWD, path, O_PATH, 0, RESOLVE_NO_MAGICLINKS);
+	struct statx st;
+
+	if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0 || !S_ISREG(st.stx_mode) ||
+		!(st.stx_attributes & STATX_ATTR_MOUNT_ROOT))
+		return -1;
+	return TAKE_FD(fd);
+}
+
+/* Brings one (-1: there is none) back in sight after all others were mounted. */
+static int show_etc_file(int mounted, const char *path, uid_t owner, char *why, size_t size)
+{
+	CLEANUP_CLOSE int now = open_mounted(path); /* itself, or one for this file */
+	CLEANUP_CLOSE int target = -1;
+	struct stat st;
+	int r = 0;
+
+	if (mounted < 0 || now >= 0)
+		return 0;
+	target = target_open(path, true, owner, &st);
+	if (target == -EROFS) {
+		snprintf(why, size,
+			"\"%.200s\" is hidden by a read-only mount, which has no file there to mount it on",
+			path);
+		return target;
+	}
+	if (target < 0)
+		r = target;
+	else if (move_mount(mounted, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0)
+		r = -errno;
+	return r < 0 ? fail(r, why, size, "the box's own file", path) : 0;
+}
+
+static int apply_mounts(const struct wire_config *c, uid_t owner, char *why, size_t size)
+{
+	int mounted[ARRAY_LEN(etc_files)], r;
+
+	for (size_t i = 0; i < ARRAY_LEN(etc_files); i++)
+		mounted[i] = open_mounted(etc_files[i]);
+	r = mounts_apply(c, owner, why, size);
+	for (size_t i = 0; i < ARRAY_LEN(etc_files); i++) {
+		if (r == 0)
+			r = show_etc_file(mounted[i], etc_files[i], owner, why, size);
+		close_fd(&mounted[i]);
+	}
+	return r;
+}
+
 int settings_apply(const struct wire_config *c, int cgroup, int guest_dev, char *why, size_t size)
 {
 	uid_t owner = c->user_namespace ? ROOTFS_ID_BASE : 0;
@@ -345,5 +401,5 @@ int settings_apply(const struct wire_config *c, int cgroup, int guest_dev, char 
 		r = apply_sysctls(&c->sysctls, why, size);
 	if (r == 0)
 		r = apply_devices(c, cgroup, guest_dev, why, size);
-	return r < 0 ? r : mounts_apply(c, owner, why, size);
+	return r < 0 ? r : apply_mounts(c, owner, why, size);
 }

@@ -6,21 +6,17 @@
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 
-#include "base/cleanup.h"
+#include "base/io.h"
 
 #define LINKS_MAX 40 /* followed by one path, as in Linux */
 
 static int open_existing(const char *path)
 {
-	struct open_how how = {
-		.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
 	CLEANUP_CLOSE int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int fd = root < 0 ? -1 : (int)syscall(SYS_openat2, root, path, &how, sizeof(how));
 
-	return fd < 0 ? -errno : fd;
+	return root < 0 ? -errno : io_openat2(root, path, O_PATH, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
 /* A path on its way: what is done of it leads through no link, and what is left. */

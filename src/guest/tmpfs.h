@@ -18,9 +18,9 @@ struct tmpfs {
 };
 
 /*
- * Reads one. Options are those of tmpfs(5), size, nr_blocks, nr_inodes, mode, uid and gid, and the mount's own, ro, exec, suid, dev,
- * noatime and their opposites; noexec, nosuid and nodev unless said otherwise. The kernel judges the values. 0, or -EINVAL with
- * what is wrong in `why`.
+ * Reads one. Options are those of tmpfs(5), size, nr_blocks, nr_inodes, mode, uid and gid, and the mount's own, ro, exec, suid,
+ * dev, noatime and their opposites; noexec, nosuid and nodev unless said otherwise. The kernel judges the values. 0, or -EINVAL
+ * with what is wrong in `why`.
  */
 int tmpfs_parse(const char *spec, struct tmpfs *ret, char *why, size_t size);
 

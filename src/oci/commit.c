@@ -5,6 +5,7 @@
  * (recipe.h), so that a box of it starts as fast as any.
  */
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -23,7 +24,6 @@ struct commit {
 	const struct oci_commit_opts *o;
 	const struct oci_progress *progress;
 	const char *base;
-	json_t *changes; /* of "config": oci_commit_opts.config */
 	/* of the base */
 	json_t *manifest_json, *config_json;
 	struct oci_manifest base_m;
@@ -34,7 +34,8 @@ struct commit {
 	struct oci_spool *layer; /* NULL: none is added */
 	struct oci_tar_sink *tar;
 	struct tree_sink counted;
-	bool complete; /* its end came */
+	uint64_t declared; /* bytes that the entries so far say they have */
+	bool complete;	   /* its end came */
 	char diff_id[OCI_DIGEST_MAX];
 	/* the image */
 	struct oci_manifest m;
@@ -47,7 +48,6 @@ struct commit {
 
 static void commit_done(struct commit *cm)
 {
-	json_decref(cm->changes);
 	json_decref(cm->manifest_json);
 	json_decref(cm->config_json);
 	oci_manifest_done(&cm->base_m);
@@ -108,13 +108,18 @@ static int put_blob(void *data, const void *buf, size_t n, struct err *e)
 	return r < 0 ? r : oci_spool_write(cm->layer, buf, n, e);
 }
 
+static int too_large(const struct commit *cm, struct err *e)
+{
+	return err_set(e, -EFBIG, "the layer is larger than %llu MiB",
+		(unsigned long long)(cm->s->unpacked_max >> 20));
+}
+
 static int put_tar(void *data, const void *buf, size_t n, struct err *e)
 {
 	struct commit *cm = data;
 
 	if (oci_tar_sink_bytes(cm->tar) > cm->s->unpacked_max)
-		return err_set(e, -EFBIG, "the layer is larger than %llu MiB",
-			(unsigned long long)(cm->s->unpacked_max >> 20));
+		return too_large(cm, e);
 	oci_hash_update(cm->hash, buf, n);
 	oci_tell(cm->progress, NULL, "Committing", oci_tar_sink_bytes(cm->tar), 0);
 	return oci_gzip_write(cm->gz, buf, n, e);
@@ -125,8 +130,15 @@ static int on_entry(void *data, const struct wire_entry *en, struct err *e)
 	struct commit *cm = data;
 	const struct tree_sink *to = oci_tar_sink(cm->tar);
 
-	return cm->complete ? err_set(e, -EBADMSG, "the layer goes on behind its end")
-			    : to->entry(to->data, en, e);
+	if (cm->complete)
+		return err_set(e, -EBADMSG, "the layer goes on behind its end");
+	/* Before its content comes: zeros of a hole would be compressed for minutes until the tar is too large. */
+	if (S_ISREG(en->mode) && !en->link) {
+		if (en->size > cm->s->unpacked_max - cm->declared)
+			return too_large(cm, e);
+		cm->declared += en->size;
+	}
+	return to->entry(to->data, en, e);
 }
 
 static int on_content(void *data, uint64_t offset, const void *bytes, size_t len, struct err *e)
@@ -220,32 +232,42 @@ static int merge(json_t *config, json_t *changes)
 	return 0;
 }
 
+/* What does not depend on the layer. */
+static int change_config(struct commit *cm, struct err *e)
+{
+	const struct oci_commit_opts *o = cm->o;
+	json_t *config = member(cm->config_json, "config", json_object());
+	CLEANUP(json_done) json_t *changes = o->config ? json_loads(o->config, 0, NULL) : NULL;
+
+	if (o->config && !json_is_object(changes))
+		return err_set(
+			e, -EINVAL, "the box's configuration does not go into an image: it is not in UTF-8");
+	if (!config || (changes && merge(config, changes) < 0))
+		return err_oom(e);
+	for (size_t i = 0; i < ARRAY_LEN(old_members); i++)
+		(void)json_object_del(cm->config_json, old_members[i]);
+	return o->changes ? oci_config_changes(config, o->changes, e) : 0;
+}
+
 static int make_config(struct commit *cm, char **ret, struct err *e)
 {
-	json_t *j = cm->config_json, *config = member(j, "config", json_object()),
-	       *rootfs = member(j, "rootfs", json_object()), *history = member(j, "history", json_array()),
+	json_t *j = cm->config_json, *rootfs = member(j, "rootfs", json_object()),
+	       *history = member(j, "history", json_array()),
 	       *diff_ids = rootfs ? member(rootfs, "diff_ids", json_array()) : NULL;
 	char created[64];
 
 	format_time_rfc3339(created, sizeof(created), time_real_ns());
-	for (size_t i = 0; i < ARRAY_LEN(old_members); i++)
-		(void)json_object_del(j, old_members[i]);
-	if (!config || !history || !diff_ids || json_object_set_new(j, "created", json_string(created)) < 0)
+	if (!history || !diff_ids || json_object_set_new(j, "created", json_string(created)) < 0)
 		return err_oom(e);
 	json_t *step = make_history(cm, created);
 	if (!step || json_array_append_new(history, step) < 0)
-		return err_set(e, -EINVAL, "the author, the message or the command is not in UTF-8");
+		return err_oom(e);
 	/* Docker's, who made the image last; an older author is in the history. */
 	if (cm->o->author && *cm->o->author ? json_object_set_new(j, "author", json_string(cm->o->author)) < 0
 					    : 0)
 		return err_oom(e);
 	if (cm->layer && json_array_append_new(diff_ids, json_string(cm->diff_id)) < 0)
 		return err_oom(e);
-	if (cm->changes && merge(config, cm->changes) < 0)
-		return err_oom(e);
-	int r = cm->o->changes ? oci_config_changes(config, cm->o->changes, e) : 0;
-	if (r < 0)
-		return r;
 	*ret = json_dumps(j, JSON_COMPACT);
 	return *ret ? 0 : err_oom(e);
 }
@@ -372,12 +394,18 @@ static int enter(struct commit *cm, struct err *e)
 	return state_end(cm->s->st, r, e);
 }
 
-/* Before anything is read: mistakes in what was asked for. */
+static bool is_utf8(const char *s)
+{
+	CLEANUP(json_done) json_t *j = s ? json_string(s) : NULL;
+
+	return !s || j;
+}
+
+/* Mistakes in what was asked for. */
 static int check_options(struct commit *cm, struct err *e)
 {
 	const struct oci_commit_opts *o = cm->o;
 	CLEANUP_FREE char *name = o->ref ? oci_ref_normalise(o->ref, e) : NULL;
-	CLEANUP(json_done) json_t *scratch = json_object();
 
 	if (o->ref && !name)
 		return e && e->code ? e->code : -EINVAL;
@@ -391,22 +419,52 @@ static int check_options(struct commit *cm, struct err *e)
 		return err_set(e, -E2BIG, "the %s is longer than %u KiB",
 			o->message && strlen(o->message) > MESSAGE_MAX ? "message" : "author",
 			MESSAGE_MAX >> 10);
-	if (o->config) {
-		cm->changes = json_loads(o->config, 0, NULL);
-		if (!json_is_object(cm->changes))
-			return err_set(e, -EINVAL,
-				"the box's configuration does not go into an image: it is not in UTF-8");
-	}
-	if (!scratch)
+	if (!is_utf8(o->author) || !is_utf8(o->message) || !is_utf8(o->created_by))
+		return err_set(e, -EINVAL, "the author, the message or the command is not in UTF-8");
+	return 0;
+}
+
+/* Everything that needs no layer. Reads no more than the base's documents. */
+static int prepare(struct commit *cm, struct err *e)
+{
+	int r = check_options(cm, e);
+
+	if (r == 0)
+		r = load_base(cm, e);
+	return r < 0 ? r : change_config(cm, e);
+}
+
+/* It is read again when it is complete; this time only its limits matter. */
+static int check_config(const struct commit *cm, struct err *e)
+{
+	CLEANUP_FREE char *text = json_dumps(cm->config_json, JSON_COMPACT);
+	struct oci_config c = {0};
+	int r = text ? oci_config_parse(text, strlen(text), &c, e) : err_oom(e);
+
+	oci_config_done(&c);
+	return r;
+}
+
+int oci_commit_check(struct oci_store *s, const char *base, const struct oci_commit_opts *o, struct err *e)
+{
+	struct commit *cm = calloc(1, sizeof(*cm));
+
+	if (!cm)
 		return err_oom(e);
-	return o->changes ? oci_config_changes(scratch, o->changes, e) : 0;
+	*cm = (struct commit){.s = s, .base = base, .o = o, .fd = -1};
+	int r = prepare(cm, e);
+	if (r == 0)
+		r = check_config(cm, e);
+	commit_done(cm);
+	free(cm);
+	return r;
 }
 
 static int commit_locked(struct commit *cm,
 	int (*write)(void *data, const struct tree_sink *to, struct err *e), void *data, struct err *e)
 {
 	CLEANUP_FREE char *config = NULL;
-	int r = load_base(cm, e);
+	int r = prepare(cm, e);
 
 	if (r == 0)
 		r = make_layer(cm, write, data, e);
@@ -439,9 +497,7 @@ int oci_commit(struct oci_store *s, const char *base, const struct oci_commit_op
 	if (!cm)
 		return err_oom(e);
 	*cm = (struct commit){.s = s, .base = base, .o = o, .progress = p, .fd = -1};
-	int r = check_options(cm, e);
-	if (r == 0)
-		r = oci_store_lock(s, OCI_LOCK_ADD, &lock, e);
+	int r = oci_store_lock(s, OCI_LOCK_ADD, &lock, e);
 	if (r == 0)
 		r = commit_locked(cm, write, data, e);
 	oci_digest_copy(id, cm->entry.config);

@@ -67,8 +67,8 @@ DEFINE_CLEANUP(struct oci_base *, oci_base_free)
 int oci_base_end(const struct oci_base *b, size_t n, uint64_t *ret_block);
 /*
  * Fills the new, empty tree and writer with the first n layers, whose diff IDs are expected (NULL: whatever they are), and the
- * recipe (may be NULL) with their records. ends: of each layer. 1; 0 when the disk no longer has what is needed; -errno. After other
- * than 1 writer and tree are of no use.
+ * recipe (may be NULL) with their records. ends: of each layer. 1; 0 when the disk no longer has what is needed; -errno. After
+ * other than 1 writer and tree are of no use.
  */
 int oci_base_replay(struct oci_base *b, struct oci_erofs *w, const char *const *diff_ids, size_t n,
 	struct oci_recipe *r, struct oci_layer_end *ends, struct err *e);

@@ -65,8 +65,8 @@ static int replay(struct oci_root *r, struct err *e)
 }
 
 /*
- * Of a disk without a recipe, of a program that left none or damaged: it is built again of what the store holds, and comes out the
- * same but for that. Boxes that run keep the one they have.
+ * Of a disk without a recipe, of a program that left none or damaged: it is built again of what the store holds, and comes out
+ * the same but for that. Boxes that run keep the one they have.
  */
 static int remake(struct state *st, const char *disk, struct err *e)
 {

@@ -20,7 +20,18 @@ struct reading {
 	const struct tree_sink *to;
 	struct oci_paths paths; /* of what was sent */
 	bool root_sent;
+	int fd;
+	bool any; /* a byte came */
 };
+
+static ssize_t read_input(void *data, void *buf, size_t n, struct err *e)
+{
+	struct reading *rd = data;
+	ssize_t got = oci_source_fd(&rd->fd, buf, n, e);
+
+	rd->any |= got > 0;
+	return got;
+}
 
 static int send(struct reading *rd, struct wire_entry *en, struct err *e)
 {
@@ -252,14 +263,16 @@ static int send_all(struct reading *rd, struct err *e)
 			return r;
 		}
 	}
+	if (r == 0 && !rd->any)
+		return err_set(e, -ENODATA, "there is no archive: its input is empty");
 	return r < 0 ? r : send_parents(rd, "", e);
 }
 
 int oci_tar_read(int fd, const struct tree_sink *to, struct err *e)
 {
 	CLEANUP(oci_stream_freep) struct oci_stream *s = NULL;
-	struct oci_source src = {.read = oci_source_fd, .data = &fd};
-	struct reading rd = {.to = to};
+	struct reading rd = {.to = to, .fd = fd};
+	struct oci_source src = {.read = read_input, .data = &rd};
 	int r = oci_stream_new(OCI_STREAM_ARCHIVE, &src, NULL, OCI_UNPACKED_MAX, &s, e);
 
 	if (r == 0)

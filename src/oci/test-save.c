@@ -162,8 +162,8 @@ static char *entry_of(const char *type, const char *digest, size_t size, const c
 
 static void test_round_trip(void **state)
 {
-	static const char *const both[] = {"x:1", "other.example/y:2"}, *const reversed[] = {
-										both[1], both[0], both[0]};
+	static const char *const both[] = {"x:1", "other.example/y:2"};
+	const char *const reversed[] = {both[1], both[0], both[0]};
 	struct home *h = *state;
 	struct made_image m, n;
 	struct buf b = {0};

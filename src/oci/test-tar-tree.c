@@ -480,6 +480,8 @@ static void an_empty_archive_is_an_empty_tree(void **state)
 	struct notes n = {0};
 
 	(void)state;
+	assert_int_equal(read_bytes(&b, &n, NULL), -ENODATA); /* not even that */
+	assert_int_equal(n.text.len, 0);
 	tar_end(&b);
 	assert_int_equal(read_bytes(&b, &n, NULL), 0);
 	assert_string_equal(text_of(&n), "|40755 0:0 0.000000000\n");

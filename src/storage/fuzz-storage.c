@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The upper layer of disks that lie: what comes of one is a tree that may be sent, or an error with a reason. Without the process that
- * confines it, so that the library's faults are seen. Input: the disk.
+ * The upper layer of disks that lie: what comes of one is a tree that may be sent, or an error with a reason. Without the process
+ * that confines it, so that the library's faults are seen. Input: the disk.
  */
 #include <string.h>
 #include <sys/mman.h>

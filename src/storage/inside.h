@@ -18,8 +18,8 @@ int storage_merge(
 /* ---- what the guest makes itself (mounted.c) ---- */
 
 /*
- * Where things are mounted: paths in the form of entries, in ret. Besides mounts what every box has: /dev, /proc, /sys and files of
- * /etc. Each as it is said, and as the image's links lead there.
+ * Where things are mounted: paths in the form of entries, in ret. Besides mounts what every box has: /dev, /proc, /sys and files
+ * of /etc. Each as it is said, and as the image's links lead there.
  */
 int mounted_paths(const struct oci_root *image, const struct strv *mounts, struct strv *ret, struct err *e);
 /*
@@ -35,8 +35,8 @@ bool node_is(const struct oci_root *image, const struct oci_node *n, uint32_t ty
 /* Attributes of a folder, but for its time. */
 bool same_folder(const struct wire_entry *a, const struct wire_entry *b);
 /*
- * Whether docker diff would call it changed: in type, permissions, owner, device number or capabilities; what is no folder also in
- * size and time of its content, and a link in where it leads.
+ * Whether docker diff would call it changed: in type, permissions, owner, device number or capabilities; what is no folder also
+ * in size and time of its content, and a link in where it leads.
  */
 bool looks_changed(const struct wire_entry *now, const struct wire_entry *before);
 int entry_copy(struct wire_entry *dst, const struct wire_entry *src, struct err *e);

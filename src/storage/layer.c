@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The upper layer as an image's layer: as Docker makes it of the same folder (overlay2), everything that is in it, with the folders
- * on the way, whose attributes an image's layer has to state. What differs: the guest's own mount points are left out,
+ * The upper layer as an image's layer: as Docker makes it of the same folder (overlay2), everything that is in it, with the
+ * folders on the way, whose attributes an image's layer has to state. What differs: the guest's own mount points are left out,
  * and folders that are as in the image and in which nothing is left.
  */
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The image's tree and the upper layer over it, gone through together in the order of their paths: what stands behind all questions
- * about a box's files. Nothing of either is kept but the way down to where we are.
+ * The image's tree and the upper layer over it, gone through together in the order of their paths: what stands behind all
+ * questions about a box's files. Nothing of either is kept but the way down to where we are.
  */
 #ifndef STORAGE_MERGE_H
 #define STORAGE_MERGE_H

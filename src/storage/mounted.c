@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a box's guest makes in the upper layer before the box does anything, to mount on it (guest/rootfs.c): folders that the image
- * lacks, with those on the way to them, and empty files. Nothing says of such an entry who made it. One that is empty, where
- * something is mounted, is taken for the guest's: the box itself could never see into it.
+ * What a box's guest makes in the upper layer before the box does anything, to mount on it (guest/rootfs.c): folders that the
+ * image lacks, with those on the way to them, and empty files. Nothing says of such an entry who made it. One that is empty,
+ * where something is mounted, is taken for the guest's: the box itself could never see into it.
  */
 #include <limits.h>
 #include <string.h>

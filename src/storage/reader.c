@@ -17,7 +17,7 @@ enum { STATUS_DONE = 0, STATUS_NO_UPPER = 3, STATUS_NOT_CONFINED = 4 };
 
 /*
  * Processor time: an ordinary disk's metadata takes a second, and its content as long as copying it. Whatever goes round in
- * circles in it ends here, because the process waits for nothing but the disk and us.
+ * circles in it ends here. What stands still in it is ended by tree_read_stream, which waits a minute for the next bytes.
  */
 #define SECONDS_BASE	 60u
 #define BYTES_PER_SECOND (64u << 20) /* of the disk, allocated */
@@ -99,9 +99,8 @@ static int finish(pid_t pid, int r, bool *ret_any, struct err *e)
 {
 	int status = 0;
 
-	/* It may still want to write, to nobody. */
-	if (r < 0 && r != -EPIPE)
-		kill(pid, SIGKILL);
+	/* It may still want to write, to nobody, or never end. One that is ending keeps its status. */
+	kill(pid, SIGKILL);
 	int waited = proc_wait(pid, &status);
 	if (waited < 0)
 		return err_sys(e, waited, "cannot wait for a process");
@@ -113,6 +112,8 @@ static int finish(pid_t pid, int r, bool *ret_any, struct err *e)
 	}
 	if (r == -EPIPE)
 		return explain(status, e);
+	if (r == -ETIMEDOUT)
+		return explain(SIGKILL, e);
 	if (r == -EREMOTEIO) {
 		err_wrap(e, "cannot read the box's disk");
 		if (e)
@@ -122,9 +123,10 @@ static int finish(pid_t pid, int r, bool *ret_any, struct err *e)
 	return r;
 }
 
-/* So that the sink's own -EPIPE is not taken for the process's end. */
+/* So that what the sink itself says is not taken for the process's end; and nothing comes twice from one place of the disk. */
 struct guard {
 	const struct tree_sink *to;
+	uint64_t room; /* bytes of content that the disk can still have */
 	int failed;
 };
 
@@ -139,6 +141,11 @@ static int on_content(void *data, uint64_t offset, const void *bytes, size_t len
 {
 	struct guard *g = data;
 
+	if (len > g->room)
+		return g->failed = err_set(e, -EUCLEAN,
+			       "cannot read the box's disk: its files have more content than fits; it is "
+			       "damaged");
+	g->room -= len;
 	return g->failed = g->to->content(g->to->data, offset, bytes, len, e);
 }
 
@@ -163,6 +170,8 @@ int reader_run(
 		return -ENOENT;
 	if (fstat(disk_fd, &st) < 0)
 		return err_sys(e, -errno, "cannot look at the box's disk");
+	/* Allocated bytes would be too few where the host drops zeros or compresses. */
+	g.room = (uint64_t)st.st_size;
 	int r = check_super(disk_fd, e);
 	if (r < 0)
 		return r;
@@ -171,6 +180,9 @@ int reader_run(
 	CLEANUP_CLOSE int in_fd = pipes[0];
 	CLEANUP_CLOSE int out_fd = pipes[1];
 	(void)fcntl(in_fd, F_SETPIPE_SZ, PIPE_SIZE);
+	r = io_set_nonblock(in_fd, true);
+	if (r < 0)
+		return err_sys(e, r, "cannot prepare a pipe");
 	pid_t pid = fork();
 	if (pid < 0)
 		return err_sys(e, -errno, "cannot start a process");
@@ -180,7 +192,7 @@ int reader_run(
 	*ret_any = true;
 	r = tree_read_stream(in_fd, &in, &guarded, e);
 	close_fd(&in_fd);
-	if (g.failed < 0 && r == -EPIPE) {
+	if (g.failed < 0) {
 		kill(pid, SIGKILL);
 		(void)proc_wait(pid, &(int){0});
 		return r;

@@ -40,10 +40,3 @@ int storage_merge(
 	int rc = merge_new(r->image, ops, &m, e);
 	return rc < 0 ? rc : reader_run(r->scratch_fd, &o, merge_sink(m), ret_any, e);
 }
-
-int storage_copy_sparse(int src, int dst, bool sync)
-{
-	int r = io_copy_sparse(src, dst);
-
-	return r == 0 && sync && fsync(dst) < 0 ? -errno : r;
-}

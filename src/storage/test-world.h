@@ -78,8 +78,8 @@ static inline void set_xattr(struct world *w, const char *path, const char *name
 }
 
 /*
- * The ext4 disk `disk` with the folder `up` in it (upper/ is the upper layer), as a box's disk is made; then what debugfs(8) is told
- * by `commands`, if anything.
+ * The ext4 disk `disk` with the folder `up` in it (upper/ is the upper layer), as a box's disk is made; then what debugfs(8) is
+ * told by `commands`, if anything.
  */
 static inline void make_disk(struct world *w, const char *options, const char *commands)
 {

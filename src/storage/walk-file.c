@@ -137,8 +137,8 @@ static int add_xattr(struct reading *r, const char *name, const void *value, siz
 
 /*
  * On the disk an ACL is: u32 version 1; entries of u16 tag, u16 permissions and, for a named user or group, u32 ID. Programs see:
- * u32 version 2; entries that all have an ID (Linux, fs/ext4/acl.h and linux/posix_acl_xattr.h). The library can do this, but reads
- * and writes behind the end of one that is cut off (1.47.0, ext2fs_xattr_get).
+ * u32 version 2; entries that all have an ID (Linux, fs/ext4/acl.h and linux/posix_acl_xattr.h). The library can do this, but
+ * reads and writes behind the end of one that is cut off (1.47.0, ext2fs_xattr_get).
  */
 static int add_acl(struct reading *r, const char *name, const char *value, size_t len)
 {

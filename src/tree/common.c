@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include <fcntl.h>
 #include <linux/openat2.h>
 #include <string.h>
-#include <sys/syscall.h>
 
+#include "base/io.h"
 #include "inside.h"
 #include "tree/stored.h"
 
 int tree_open(int dirfd, const char *name, uint64_t flags, uint64_t resolve)
 {
-	struct open_how how = {
-		.flags = flags | O_CLOEXEC, .resolve = resolve | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
-	int fd = (int)syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
-
-	return fd < 0 ? -errno : fd;
+	return io_openat2(dirfd, name, flags, 0, resolve | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 static bool starts(const char *s, const char *prefix)

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "tree/tree.h"
@@ -21,10 +22,13 @@
 int tree_open(int dirfd, const char *name, uint64_t flags, uint64_t resolve);
 
 /*
- * Whether an extended attribute goes with its file: user.*, trusted.*, capabilities and ACLs. Not what describes the place (labels
- * of security modules, signatures), nor what is ours (tree/stored.h).
+ * Whether an extended attribute goes with its file: user.*, trusted.*, capabilities and ACLs. Not what describes the place
+ * (labels of security modules, signatures), nor what is ours (tree/stored.h).
  */
 bool tree_xattr_travels(const char *name);
+
+/* How long a descriptor that does not block is waited for (stream.c), a minute; tests lower it. */
+extern unsigned int tree_idle_ms;
 
 /* ---- what came already (order.c) ---- */
 
@@ -40,6 +44,18 @@ struct tree_order {
 void tree_order_done(struct tree_order *o);
 /* 0 and the entry is noted; -EBADMSG when its folder, or the file that it is a name of, did not come before; -E2BIG, -ENOMEM. */
 int tree_order_add(struct tree_order *o, const struct wire_entry *en, struct err *e);
+
+/*
+ * What a writer put at a path: hashes of the path and the file itself. A hard link to anything else would give a sender what was
+ * there before it. Zero-initialise.
+ */
+struct tree_made {
+	struct tree_order set;
+};
+void tree_made_done(struct tree_made *m);
+/* 0, or -E2BIG, -ENOMEM with e set. */
+int tree_made_add(struct tree_made *m, const char *path, const struct stat *st, struct err *e);
+bool tree_made_has(const struct tree_made *m, const char *path, const struct stat *st);
 
 /* ---- names of files that have several (links.c) ---- */
 
@@ -72,7 +88,10 @@ int tree_chain_parent(struct tree_chain *c, const char *path, const char **ret_b
 
 /* ---- attributes (attributes.c) ---- */
 
-/* Owner, mode, extended attributes and time of a regular file or folder, in this order: the first ones undo the later ones. 0 or -errno. */
+/*
+ * Owner, mode, extended attributes and time of a regular file or folder, in this order: the first ones undo the later ones.
+ * 0 or -errno.
+ */
 int tree_set_attributes(int fd, enum tree_owner owner, const struct wire_entry *en);
 /* The same of the link, device or FIFO `name`, which must be what en says, but without extended attributes. */
 int tree_set_node_attributes(int dirfd, const char *name, enum tree_owner owner, const struct wire_entry *en);

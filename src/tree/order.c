@@ -68,14 +68,21 @@ static bool has(const struct tree_order *o, const char *path, size_t len, bool f
 	return s && (s & FOLDER) == (folder ? FOLDER : 0);
 }
 
+/* For one more. */
+static int make_room(struct tree_order *o, struct err *e)
+{
+	if (o->n >= ENTRIES_MAX)
+		return err_set(e, -E2BIG, "more than %u files", ENTRIES_MAX);
+	return o->n + 1 > o->cap / 4 * 3 && grow(o) < 0 ? err_oom(e) : 0;
+}
+
 int tree_order_add(struct tree_order *o, const struct wire_entry *en, struct err *e)
 {
 	const char *slash = strrchr(en->path, '/');
+	int r = make_room(o, e);
 
-	if (o->n >= ENTRIES_MAX)
-		return err_set(e, -E2BIG, "more than %u files", ENTRIES_MAX);
-	if (o->n + 1 > o->cap / 4 * 3 && grow(o) < 0)
-		return err_oom(e);
+	if (r < 0)
+		return r;
 	if (*en->path && !has(o, en->path, slash ? (size_t)(slash - en->path) : 0, true))
 		return err_set(e, -EBADMSG, "\"%s\" comes before its folder", en->path);
 	if (en->link && !has(o, en->link, strlen(en->link), false))
@@ -86,4 +93,35 @@ int tree_order_add(struct tree_order *o, const struct wire_entry *en, struct err
 	o->n += !*slot;
 	*slot = h | (S_ISDIR(en->mode) ? FOLDER : 0);
 	return 0;
+}
+
+/* ---- what a writer made ---- */
+
+void tree_made_done(struct tree_made *m)
+{
+	tree_order_done(&m->set);
+}
+
+static uint64_t hash_made(const struct tree_made *m, const char *path, const struct stat *st)
+{
+	const uint64_t v[] = {hash(&m->set, path, strlen(path)), st->st_dev, st->st_ino};
+
+	return hash(&m->set, (const char *)v, sizeof(v));
+}
+
+int tree_made_add(struct tree_made *m, const char *path, const struct stat *st, struct err *e)
+{
+	int r = make_room(&m->set, e);
+
+	if (r < 0)
+		return r;
+	uint64_t h = hash_made(m, path, st), *slot = slot_of(m->set.slots, m->set.cap, h);
+	m->set.n += !*slot;
+	*slot = h;
+	return 0;
+}
+
+bool tree_made_has(const struct tree_made *m, const char *path, const struct stat *st)
+{
+	return m->set.cap && *slot_of(m->set.slots, m->set.cap, hash_made(m, path, st));
 }

@@ -7,20 +7,26 @@
  *
  * What a file is, is known from its descriptor, not from its name: a regular file is opened, and without waiting for anybody,
  * since it could meanwhile be a FIFO; everything else but folders is only pointed at (O_PATH).
+ *
+ * An entry says the length of its content before that comes. Of files that the kernel makes up while they are read (/proc, /sys)
+ * nobody knows it before: they are read to their end first.
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 
 #include "base/io.h"
 #include "inside.h"
 
 enum { TRIES = 4, NAMES_AT_ONCE = 32768 /* bytes */ };
+#define WHOLE_MAX ((size_t)4 << 20) /* bytes of a file that the kernel makes up */
 
 /* struct linux_dirent64 of getdents64(2). */
 struct entry_record {
@@ -53,6 +59,8 @@ struct reader {
 	struct tree_links links;
 	size_t memory;
 	uint64_t entries, bytes;
+	dev_t asked; /* the file system that was last asked whether it is the kernel's own */
+	bool asked_any, is_kernels;
 };
 
 static int fail(const struct reader *r, int code, const char *what)
@@ -75,8 +83,15 @@ static void progress(const struct reader *r)
 struct found {
 	int fd;
 	struct stat st;
-	bool mounted; /* with one_fs */
+	bool mounted;	/* with one_fs */
+	uint8_t *whole; /* content of a file that the kernel makes up, st.st_size bytes; else NULL */
 };
+
+static void found_done(struct found *f)
+{
+	close_fd(&f->fd);
+	free(TAKE_PTR(f->whole));
+}
 
 static uint8_t type_of(mode_t mode)
 {
@@ -190,35 +205,45 @@ static int read_target(int fd, struct wire_entry *en)
 	return en->target ? 0 : -ENOMEM;
 }
 
-static int send_entry(struct reader *r, const struct found *f)
+/* Processes, and the files about them, end at any time: what is below the root is passed over then. */
+static bool vanished(const struct reader *r, int result)
+{
+	return r->depth && (result == -ENOENT || result == -ESRCH);
+}
+
+/* All of an entry but its path. 0, or -errno with nothing in it. */
+static int read_entry(const struct reader *r, const struct found *f, struct wire_entry *ret)
 {
 	const struct stat *st = &f->st;
-	struct wire_entry en = {.mode = st->st_mode,
+	int result = 0;
+
+	*ret = (struct wire_entry){.mode = st->st_mode,
 		.uid = st->st_uid,
 		.gid = st->st_gid,
 		.mtime_s = st->st_mtim.tv_sec,
 		.mtime_ns = (uint32_t)st->st_mtim.tv_nsec,
 		.size = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0};
-	int result = 0;
-
 	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) {
-		en.major = major(st->st_rdev);
-		en.minor = minor(st->st_rdev);
+		ret->major = major(st->st_rdev);
+		ret->minor = minor(st->st_rdev);
 	}
 	if (S_ISLNK(st->st_mode))
-		result = read_target(f->fd, &en);
+		result = read_target(f->fd, ret);
 	else if (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode))
-		result = read_xattrs(r, f->fd, &en);
-	if (result < 0) {
-		result = fail(r, result, "read the attributes of");
-	} else {
-		en.path = r->path;
-		result = r->to->entry(r->to->data, &en, r->e);
-		en.path = NULL;
-		r->entries++;
-		progress(r);
-	}
-	wire_entry_done(&en);
+		result = read_xattrs(r, f->fd, ret);
+	if (result < 0)
+		wire_entry_done(ret);
+	return result;
+}
+
+/* Only lends it the path. */
+static int send_entry(struct reader *r, struct wire_entry *en)
+{
+	en->path = r->path;
+	int result = r->to->entry(r->to->data, en, r->e);
+	en->path = NULL;
+	r->entries++;
+	progress(r);
 	return result;
 }
 
@@ -232,6 +257,69 @@ static int send_link(struct reader *r, const char *first)
 }
 
 /* ---- content ---- */
+
+/* File systems whose files are made up when they are read, so that st_size says nothing. */
+static bool is_kernels(uint64_t type)
+{
+	static const uint32_t types[] = {PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC,
+		CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, TRACEFS_MAGIC, SECURITYFS_MAGIC, SELINUX_MAGIC,
+		SMACK_MAGIC, BINFMTFS_MAGIC, BPF_FS_MAGIC, NSFS_MAGIC, RDTGROUP_SUPER_MAGIC};
+
+	for (size_t i = 0; i < ARRAY_LEN(types); i++)
+		if ((uint32_t)type == types[i])
+			return true;
+	return false;
+}
+
+/* Asks only once on the way through a file system: one that is far away takes its time to answer. */
+static bool is_made_up(struct reader *r, const struct found *f)
+{
+	struct statfs fs;
+
+	if (!r->asked_any || r->asked != f->st.st_dev) {
+		r->is_kernels = fstatfs(f->fd, &fs) == 0 && is_kernels((uint64_t)fs.f_type);
+		r->asked = f->st.st_dev;
+		r->asked_any = true;
+	}
+	return r->is_kernels;
+}
+
+static int read_whole(struct found *f)
+{
+	size_t cap = 4096, len = 0;
+
+	for (;;) {
+		uint8_t *more = realloc(f->whole, cap);
+		if (!more)
+			return -ENOMEM;
+		f->whole = more;
+		ssize_t n = io_read_full(f->fd, more + len, cap - len);
+		if (n < 0)
+			return (int)n;
+		len += (size_t)n;
+		if (len < cap)
+			break;
+		if (len > WHOLE_MAX)
+			return -EFBIG;
+		cap = MIN_OF(cap * 2, WHOLE_MAX + 1);
+	}
+	f->st.st_size = (off_t)len;
+	return 0;
+}
+
+static int send_whole(struct reader *r, const struct found *f)
+{
+	size_t size = (size_t)f->st.st_size;
+	int result = 0;
+
+	for (size_t at = 0, n; result == 0 && at < size; at += n) {
+		n = MIN_OF(size - at, (size_t)TREE_BUFFER);
+		result = r->to->content(r->to->data, at, f->whole + at, n, r->e);
+		r->bytes += n;
+		progress(r);
+	}
+	return result;
+}
 
 static int send_range(struct reader *r, int fd, off_t pos, off_t end)
 {
@@ -331,7 +419,7 @@ static int read_names(struct reader *r, struct level *l)
 	int result = gather(r, l->fd, &text, &n);
 
 	if (result < 0)
-		return result == -ENOENT ? 0 : result; /* removed meanwhile: it is empty */
+		return vanished(r, result) ? 0 : result; /* it is empty */
 	l->order = malloc(n * sizeof(*l->order) + 1);
 	if (!l->order)
 		return -ENOMEM;
@@ -411,23 +499,49 @@ static int pop(struct reader *r)
 
 /* ---- the walk ---- */
 
-static int send_found(struct reader *r, struct found *f)
+static bool is_passed_over(const struct reader *r, const struct stat *st)
+{
+	for (size_t i = 0; r->depth && i < r->o->n_pass_over; i++)
+		if (st->st_dev == r->o->pass_over[i].dev && st->st_ino == r->o->pass_over[i].ino)
+			return true;
+	return false;
+}
+
+static int send_all(struct reader *r, struct found *f, struct wire_entry *en)
 {
 	const char *first = NULL;
 	bool folder = S_ISDIR(f->st.st_mode);
 	int result;
 
-	if (f->mounted && !folder)
-		return 0; /* what is below it cannot be seen */
 	if (!folder && f->st.st_nlink > 1 && r->depth)
 		first = tree_links_seen(&r->links, f->st.st_dev, f->st.st_ino, r->path);
 	if (first)
 		return send_link(r, first);
-	result = send_entry(r, f);
-	if (result == 0 && S_ISREG(f->st.st_mode) && !r->o->no_content)
-		result = send_content(r, f);
-	if (result == 0 && folder && !f->mounted && !r->o->no_content)
-		result = push(r, f);
+	result = send_entry(r, en);
+	if (result < 0 || r->o->no_content)
+		return result;
+	if (S_ISREG(f->st.st_mode))
+		return f->whole ? send_whole(r, f) : send_content(r, f);
+	return folder && !f->mounted && !is_passed_over(r, &f->st) ? push(r, f) : 0;
+}
+
+static int send_found(struct reader *r, struct found *f)
+{
+	struct wire_entry en = {0};
+	int result = 0;
+
+	if (f->mounted && !S_ISDIR(f->st.st_mode))
+		return 0; /* what is below it cannot be seen */
+	/* All that can fail because it is gone, before anything of it is told. */
+	if (S_ISREG(f->st.st_mode) && !r->o->no_content && is_made_up(r, f))
+		result = read_whole(f);
+	if (result < 0)
+		return vanished(r, result) ? 0 : fail(r, result, "read");
+	result = read_entry(r, f, &en);
+	if (result < 0)
+		return vanished(r, result) ? 0 : fail(r, result, "read the attributes of");
+	result = send_all(r, f, &en);
+	wire_entry_done(&en);
 	return result;
 }
 
@@ -445,12 +559,10 @@ static int visit(struct reader *r, const struct level *l, const char *record)
 	memcpy(r->path + at, name, n + 1);
 	r->path_len = at + n;
 	result = open_found(r, l->fd, name, (uint8_t)*record, &f);
-	if (result == -ENOENT)
-		return 0;
 	if (result < 0)
-		return fail(r, result, "open");
+		return vanished(r, result) ? 0 : fail(r, result, "open");
 	result = S_ISSOCK(f.st.st_mode) ? 0 : send_found(r, &f);
-	close_fd(&f.fd);
+	found_done(&f);
 	return result;
 }
 
@@ -509,7 +621,7 @@ static int read_root(struct reader *r, int dirfd)
 		result = err_set(r->e, -EINVAL, "\"%s\" is a socket, which cannot be copied", name);
 	else
 		result = send_found(r, &f);
-	close_fd(&f.fd);
+	found_done(&f);
 	if (result == 0)
 		result = walk(r);
 	return result < 0 ? result : r->to->end(r->to->data, r->e);

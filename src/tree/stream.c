@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -169,6 +171,8 @@ void tree_stream_free(struct tree_stream *s)
 
 /* ---- out of a stream ---- */
 
+unsigned int tree_idle_ms = 60000;
+
 struct stream_reader {
 	struct tree_order order;
 	const struct tree_sink *to;
@@ -237,19 +241,41 @@ static int take(struct stream_reader *s, const struct wire_frame *f, struct err 
 	}
 }
 
+/*
+ * After EAGAIN. A socket's own limit has passed when the descriptor waits; one that does not is waited for here, as a pipe has
+ * no limit. 0 or -errno.
+ */
+static int wait_readable(int fd)
+{
+	uint64_t end = time_mono_ns() + tree_idle_ms * 1000000ull, now;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (flags < 0 || !(flags & O_NONBLOCK))
+		return flags < 0 ? -errno : -ETIMEDOUT;
+	while ((now = time_mono_ns()) < end) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		int r = poll(&p, 1, (int)((end - now) / 1000000) + 1);
+		if (r > 0)
+			return 0;
+		if (r < 0 && errno != EINTR)
+			return -errno;
+	}
+	return -ETIMEDOUT;
+}
+
 /* More bytes. What comes behind the tree stays in `in`.*/
 static int fill(int fd, struct buf *in, struct err *e)
 {
 	uint8_t *room = buf_reserve(in, TREE_BUFFER);
 	ssize_t n;
+	int r = 0;
 
 	if (!room)
 		return err_oom(e);
-	do
-		n = read(fd, room, TREE_BUFFER);
-	while (n < 0 && errno == EINTR);
+	while ((n = read(fd, room, TREE_BUFFER)) < 0 && r == 0)
+		r = errno == EINTR ? 0 : errno == EAGAIN ? wait_readable(fd) : -errno;
 	if (n < 0)
-		return err_sys(e, errno == EAGAIN ? -ETIMEDOUT : -errno, "receive a tree of files");
+		return err_sys(e, r, "receive a tree of files");
 	if (n == 0)
 		return err_set(e, -EPIPE, "the tree of files ends too early");
 	buf_commit(in, (size_t)n);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Folders read and written: everything a file is comes along, what is there stays or gives way by the rules, nothing leads out. */
+/* Folders read and written: everything a file is comes along, what is there stays or gives way by rules, nothing leads out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,12 +8,15 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 
 #include "base/io.h"
@@ -328,7 +331,7 @@ static void hostile_entries(void **state)
 		{{.path = (char *)"out", .mode = S_IFDIR | 0700}, -ENOTDIR},
 		{{.path = (char *)"y", .link = (char *)"out/secret"}, -ENOTDIR},
 		{{.path = (char *)"y", .link = (char *)"missing"}, -ENOENT},
-		{{.path = (char *)"y", .link = (char *)"sub"}, -EPERM},
+		{{.path = (char *)"y", .link = (char *)"sub"}, -EBADMSG},
 		{{.path = (char *)"w", .whiteout = true}, -EINVAL},
 		{{.path = (char *)"sub", .mode = S_IFDIR | 0700, .opaque = true}, -EINVAL},
 		{{.path = (char *)"dev", .mode = S_IFCHR | 0600, .major = 1, .minor = 3}, -EPERM},
@@ -353,6 +356,39 @@ static void hostile_entries(void **state)
 	assert_int_equal(
 		strchr(text, '\n') - text + 1, (long)strlen(text)); /* one line: the secret, with one name */
 	assert_non_null(strstr(text, " 1 \"\" "));
+}
+
+/* What was there has no further name by a sender's entry, whatever that says came before under the same name. */
+static void links_lead_only_to_what_came(void **state)
+{
+	const struct wire_entry root = {.path = (char *)"", .mode = S_IFDIR | 0700},
+				folder = {.path = (char *)"pub", .mode = S_IFDIR | 0700},
+				sock = {.path = (char *)"secret", .mode = S_IFSOCK | 0600},
+				file = {.path = (char *)"secret", .mode = S_IFREG | 0600},
+				alias = {.path = (char *)"pub/alias", .link = (char *)"secret"},
+				again = {.path = (char *)"pub/again", .link = (char *)"pub/alias"};
+	const struct wire_entry *const hostile[] = {&root, &sock, &folder, &alias}, *const honest[] = {&root,
+											    &file, &folder,
+											    &alias, &again};
+	struct err e = {0};
+	struct stat st;
+
+	copy_file(to, "secret", "own", 0600);
+	for (int round = 0; round < 2; round++) {
+		CLEANUP(tree_writer_freep) struct tree_writer *w = NULL;
+		const struct wire_entry *const *all = round ? honest : hostile;
+		size_t n = round ? ARRAY_LEN(honest) : ARRAY_LEN(hostile);
+		assert_int_equal(tree_writer_new(to, "", &fill_root, &w, &e), 0);
+		for (size_t i = 0; i < n; i++)
+			assert_int_equal(
+				give(tree_writer_sink(w), all[i], &e), !round && i == n - 1 ? -EBADMSG : 0);
+		if (!round) {
+			copy_assert_text(to, "secret", "own");
+			assert_int_equal(fstatat(to, "pub/alias", &st, AT_SYMLINK_NOFOLLOW), -1);
+		}
+	}
+	assert_int_equal(fstatat(to, "pub/again", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_int_equal(st.st_nlink, 3);
 }
 
 static void limits_and_misplaced_content(void **state)
@@ -511,6 +547,115 @@ static void only_the_root_when_only_that_is_asked(void **state)
 	assert_int_equal(st.st_size, 7); /* as the entry says, without what is in it */
 }
 
+/* ---- what the kernel makes up ---- */
+
+static void made_up_files_have_their_true_length(void **state)
+{
+	CLEANUP_CLOSE int kernel = open("/proc/sys/kernel", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLEANUP_CLOSE int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct err e;
+	struct stat st;
+
+	assert_int_equal(copy(kernel, "ostype", &plain_read, to, "o", &fill_root, &e), 0);
+	copy_assert_text(to, "o", "Linux\n");
+	/* Over a page, and a folder of them. */
+	assert_int_equal(copy(self, "smaps", &plain_read, to, "s", &fill_root, &e), 0);
+	assert_int_equal(fstatat(to, "s", &st, 0), 0);
+	assert_true(st.st_size > 4096);
+	assert_int_equal(copy(kernel, "random", &plain_read, to, "r", &fill_root, &e), 0);
+	assert_int_equal(fstatat(to, "r/boot_id", &st, 0), 0);
+	assert_int_equal(st.st_size, 37); /* a UUID and a line's end */
+}
+
+/* ---- what is passed over ---- */
+
+static void folders_that_are_passed_over_come_empty(void **state)
+{
+	struct tree_file_id id;
+	const struct tree_read_opts o = {.pass_over = &id, .n_pass_over = 1};
+	struct stat st;
+	struct err e;
+
+	assert_int_equal(mkdirat(from, "p", 0751), 0);
+	copy_file(from, "p/f", "x", 0600);
+	copy_file(from, "q", "y", 0600);
+	assert_int_equal(fstatat(from, "p", &st, 0), 0);
+	id = (struct tree_file_id){st.st_dev, st.st_ino};
+	assert_int_equal(copy(from, "", &o, to, "", &fill_root, &e), 0);
+	assert_int_equal(fstatat(to, "p", &st, 0), 0);
+	assert_int_equal(st.st_mode & 07777, 0751);
+	assert_int_equal(faccessat(to, "p/f", F_OK, 0), -1);
+	copy_assert_text(to, "q", "y");
+	assert_int_equal(copy(from, "p", &o, to, "whole", &fill_root, &e), 0);
+	copy_assert_text(to, "whole/f", "x");
+}
+
+/* Ends the process when the first file about it has come. */
+struct reaper {
+	pid_t pid;
+	int entries;
+	bool ended;
+};
+
+static int reap_entry(void *data, const struct wire_entry *en, struct err *e)
+{
+	struct reaper *rp = data;
+
+	if (++rp->entries == 2) {
+		kill(rp->pid, SIGKILL);
+		waitpid(rp->pid, NULL, 0);
+	}
+	return 0;
+}
+
+static int reap_content(void *data, uint64_t offset, const void *bytes, size_t len, struct err *e)
+{
+	return 0;
+}
+
+static int reap_end(void *data, struct err *e)
+{
+	((struct reaper *)data)->ended = true;
+	return 0;
+}
+
+static void a_process_that_ends_meanwhile_is_passed_over(void **state)
+{
+	struct reaper rp = {.pid = fork()};
+	const struct tree_sink sink = {reap_entry, reap_content, reap_end, &rp};
+	char path[32];
+	struct err e = {0};
+
+	if (rp.pid == 0)
+		for (;;)
+			pause();
+	snprintf(path, sizeof(path), "/proc/%d", rp.pid);
+	CLEANUP_CLOSE int dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_true(dir >= 0);
+	assert_int_equal(tree_read_folder(dir, "", &plain_read, &sink, &e), 0);
+	assert_true(rp.ended);
+	assert_in_range(rp.entries, 2, 20);
+}
+
+static void memory_is_no_place_for_what_shall_last(void **state)
+{
+	static const struct tree_write_opts o = {.durable = true};
+	CLEANUP_CLOSE int memory = open("/dev/shm", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct statfs fs;
+	struct err e;
+
+	if (memory < 0 || fstatfs(memory, &fs) < 0 || fs.f_type != TMPFS_MAGIC)
+		skip();
+	copy_file(from, "a3s-durable", "x", 0600);
+	assert_int_equal(copy(from, "a3s-durable", &plain_read, memory, "a3s-durable", &o, &e), -ENOMEDIUM);
+	assert_int_equal(copy(world.dir, "from", &plain_read, memory, "a3s-durable", &o, &e), -ENOMEDIUM);
+	assert_int_equal(copy(from, "", &plain_read, memory, "", &o, &e), -ENOMEDIUM);
+	assert_int_equal(faccessat(memory, "a3s-durable", F_OK, 0), -1);
+	assert_int_equal(fstatfs(to, &fs), 0);
+	if (fs.f_type != TMPFS_MAGIC)
+		assert_int_equal(copy(from, "", &plain_read, to, "", &o, &e), 0);
+}
+
 /* ---- order of entries ---- */
 
 struct seen {
@@ -567,11 +712,16 @@ int main(void)
 		CASE(extended_attributes),
 		CASE(stored_owners),
 		CASE(hostile_entries),
+		CASE(links_lead_only_to_what_came),
 		CASE(limits_and_misplaced_content),
 		CASE(a_full_disk_leaves_nothing_behind),
 		cmocka_unit_test_setup_teardown(the_deepest_tree_needs_few_descriptors, setup, teardown_deep),
 		CASE(sockets_are_passed_over),
 		CASE(only_the_root_when_only_that_is_asked),
+		CASE(made_up_files_have_their_true_length),
+		CASE(folders_that_are_passed_over_come_empty),
+		CASE(a_process_that_ends_meanwhile_is_passed_over),
+		CASE(memory_is_no_place_for_what_shall_last),
 		CASE(entries_come_in_order),
 	};
 	return copy_possible() ? cmocka_run_group_tests(tests, NULL, NULL) : 0;

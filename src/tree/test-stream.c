@@ -230,6 +230,25 @@ static void the_senders_failure_comes_with_its_text(void **state)
 	close(fds[0]);
 }
 
+/* A sender that neither sends nor ends. */
+static void nothing_comes(void **state)
+{
+	CLEANUP(buf_done) struct buf b = {0};
+	struct record rec = {""};
+	const struct tree_sink sink = RECORD(&rec);
+	unsigned int usual = tree_idle_ms;
+	struct err e = {0};
+	int fds[2];
+
+	put_entry(&b, "", S_IFDIR | 0700, 0);
+	assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+	tree_idle_ms = 20;
+	assert_int_equal(tree_read_stream(fds[0], &b, &sink, &e), -ETIMEDOUT);
+	tree_idle_ms = usual;
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void the_sinks_failure_ends_the_source(void **state)
 {
 	for (int at = 1; at <= 3; at++) {
@@ -298,6 +317,7 @@ int main(void)
 		cmocka_unit_test(content_belongs_to_a_file),
 		cmocka_unit_test(an_end_too_early),
 		cmocka_unit_test(the_senders_failure_comes_with_its_text),
+		cmocka_unit_test(nothing_comes),
 		cmocka_unit_test(the_sinks_failure_ends_the_source),
 		cmocka_unit_test(a_closed_connection),
 		cmocka_unit_test(many_entries),

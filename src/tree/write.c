@@ -11,9 +11,11 @@
  * never more than one component, which is not followed.
  */
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 #include "base/io.h"
 #include "inside.h"
@@ -40,6 +42,7 @@ struct tree_writer {
 	struct wire_entry file;
 	uint64_t end; /* of its content so far */
 
+	struct tree_made made;	/* what links may lead to */
 	struct folder *folders; /* whose attributes are still to be set */
 	size_t n_folders, cap_folders, memory;
 	uint64_t entries, bytes, serial;
@@ -65,6 +68,22 @@ static int fail(const struct tree_writer *w, struct err *e, int r, const char *w
 static void next_temporary(struct tree_writer *w, char name[TEMPORARY_MAX])
 {
 	snprintf(name, TEMPORARY_MAX, ".a3s-%016llx", (unsigned long long)w->serial++);
+}
+
+/* ---- what lasts ---- */
+
+/* What is made in this folder stays, or nobody wants to know. */
+static int check_durable(const struct tree_writer *w, int parent, const struct wire_entry *en, struct err *e)
+{
+	struct statfs fs;
+
+	if (!w->o.durable)
+		return 0;
+	if (fstatfs(parent, &fs) < 0)
+		return fail(w, e, -errno, "look at the folder of", en->path);
+	if (fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC)
+		return 0;
+	return err_set(e, -ENOMEDIUM, "\"%s\" would be in memory", shown(w, en->path));
 }
 
 /* ---- regular files, and what is kept as one ---- */
@@ -121,6 +140,7 @@ static int put_in_place(struct tree_writer *w)
 
 static int finish_file(struct tree_writer *w, struct err *e)
 {
+	struct stat st;
 	int r = 0;
 
 	if (w->fd < 0)
@@ -131,14 +151,17 @@ static int finish_file(struct tree_writer *w, struct err *e)
 		r = tree_set_attributes(w->fd, w->o.owner, &w->file);
 	if (r == 0)
 		r = put_in_place(w);
+	if (r == 0 && fstat(w->fd, &st) < 0)
+		r = -errno;
 	if (r < 0) {
 		r = fail(w, e, r, "write", w->file.path);
 		drop_file(w);
 		return r;
 	}
+	r = tree_made_add(&w->made, w->file.path, &st, e);
 	close_fd(&w->fd);
 	wire_entry_done(&w->file);
-	return 0;
+	return r;
 }
 
 static int writer_content(void *data, uint64_t offset, const void *bytes, size_t len, struct err *e)
@@ -180,9 +203,18 @@ static int make_node(struct tree_writer *w, int parent, const char *name, const 
 	return r;
 }
 
-static int make_link(struct tree_writer *w, int parent, const char *name, int from, const char *from_name)
+/* One more name, which must be free, of the file st. 0 or -errno. */
+static int make_link(int parent, const char *name, int from, const char *from_name, const struct stat *st)
 {
-	return linkat(from, from_name, parent, name, 0) < 0 ? -errno : 0;
+	struct stat now;
+
+	if (linkat(from, from_name, parent, name, 0) < 0)
+		return -errno;
+	if (fstatat(parent, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_dev == st->st_dev &&
+		now.st_ino == st->st_ino)
+		return 0;
+	unlinkat(parent, name, 0); /* from_name was something else by then */
+	return -ESTALE;
 }
 
 /* Beside what has the name, then over it. Two names of one file are left alone by rename(2), so the temporary one goes anyway. */
@@ -199,6 +231,7 @@ static int put_node(
 	struct tree_writer *w, int parent, const char *base, const struct wire_entry *en, struct err *e)
 {
 	char temporary[TEMPORARY_MAX];
+	struct stat st;
 	int r = make_node(w, parent, base, en);
 
 	if (r == -EEXIST) {
@@ -209,7 +242,9 @@ static int put_node(
 		if (r == 0)
 			r = replace(w, parent, base, temporary);
 	}
-	return r < 0 ? fail(w, e, r, "create", en->path) : 0;
+	if (r == 0 && fstatat(parent, base, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		r = -errno;
+	return r < 0 ? fail(w, e, r, "create", en->path) : tree_made_add(&w->made, en->path, &st, e);
 }
 
 static int put_link(
@@ -230,21 +265,23 @@ static int put_link(
 		from = tree_chain_open(&from_chain, en->link, slash ? (size_t)(slash - en->link) : 0);
 	}
 	r = from < 0 ? from : fstatat(from, from_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
-	if (r == 0 && S_ISDIR(st.st_mode))
-		r = -EPERM;
+	bool made = r < 0 || tree_made_has(&w->made, en->link, &st);
 	if (r == 0)
-		r = make_link(w, parent, base, from, from_name);
+		r = made ? make_link(parent, base, from, from_name, &st) : -EBADMSG;
 	if (r == -EEXIST) {
 		for (int i = 0; r == -EEXIST && i < TRIES; i++) {
 			next_temporary(w, temporary);
-			r = make_link(w, parent, temporary, from, from_name);
+			r = make_link(parent, temporary, from, from_name, &st);
 		}
 		if (r == 0)
 			r = replace(w, parent, base, temporary);
 	}
 	if (!same)
 		tree_chain_done(&from_chain);
-	return r < 0 ? fail(w, e, r, "link", en->path) : 0;
+	if (!made)
+		return err_set(e, r, "\"%s\" is a further name of \"%s\", which does not come from this copy",
+			en->path, en->link);
+	return r < 0 ? fail(w, e, r, "link", en->path) : tree_made_add(&w->made, en->path, &st, e);
 }
 
 /* ---- folders ---- */
@@ -291,7 +328,8 @@ static int make_folder(int parent, const char *base)
 }
 
 /*
- * With TREE_OWNER_SELF, folders that were there stay as they are: what comes from a box shall not open a user's own folders to others.
+ * With TREE_OWNER_SELF, folders that were there stay as they are: what comes from a box shall not open a user's own folders to
+ * others.
  */
 static int put_folder(
 	struct tree_writer *w, int parent, const char *base, const struct wire_entry *en, struct err *e)
@@ -327,8 +365,11 @@ static int open_root(struct tree_writer *w)
 
 static int put_root_folder(struct tree_writer *w, const struct wire_entry *en, struct err *e)
 {
+	int r = *w->name ? check_durable(w, w->dirfd, en, e) : 0;
+	if (r < 0)
+		return r;
 	int there = *w->name ? make_folder(w->dirfd, w->name) : 1;
-	int r = there < 0 ? there : w->root < 0 ? open_root(w) : 0;
+	r = there < 0 ? there : w->root < 0 ? open_root(w) : 0;
 
 	if (r < 0)
 		return fail(w, e, r, "create", "");
@@ -354,6 +395,10 @@ static int check_entry(struct tree_writer *w, const struct wire_entry *en, struc
 static int put_entry(
 	struct tree_writer *w, int parent, const char *base, const struct wire_entry *en, struct err *e)
 {
+	int r = check_durable(w, parent, en, e);
+
+	if (r < 0)
+		return r;
 	if (en->link)
 		return put_link(w, parent, base, en, e);
 	if (S_ISDIR(en->mode))
@@ -455,6 +500,7 @@ void tree_writer_free(struct tree_writer *w)
 		wire_entry_done(&w->folders[i].attributes);
 	}
 	free(w->folders);
+	tree_made_done(&w->made);
 	if (w->root >= 0) {
 		tree_chain_done(&w->chain);
 		close(w->root);

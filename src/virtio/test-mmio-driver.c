@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "virtio/test-mmio-driver.h"
+#include "test-mmio-driver.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

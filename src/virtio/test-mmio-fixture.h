@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
+#include "test-mmio-driver.h"
 #include "test-mmio-echo.h"
-#include "virtio/test-mmio-driver.h"
 
 struct fixture {
 	struct loop *loop;

@@ -12,9 +12,9 @@
 #include <cmocka.h>
 
 #include "base/io.h"
+#include "test-mmio-driver.h"
 #include "test-mmio-echo.h"
 #include "vhost-user-proto.h"
-#include "virtio/test-mmio-driver.h"
 #include "virtio/vhost-user-front.h"
 #include "virtio/vhost-user.h"
 

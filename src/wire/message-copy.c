@@ -6,7 +6,13 @@
 #include "wire/tree.h"
 
 enum { COPY_PATH = 1, COPY_FLAGS = 2 };
-enum { COPY_FLAG_FOLLOW = 1, COPY_FLAG_NO_CONTENT = 2, COPY_FLAG_KEEP_OWNER = 4, COPY_FLAG_ROOT_ATTR = 8 };
+enum {
+	COPY_FLAG_FOLLOW = 1,
+	COPY_FLAG_NO_CONTENT = 2,
+	COPY_FLAG_KEEP_OWNER = 4,
+	COPY_FLAG_ROOT_ATTR = 8,
+	COPY_FLAG_DURABLE = 16
+};
 
 void wire_copy_done(struct wire_copy *c)
 {
@@ -23,7 +29,7 @@ int wire_put_copy(struct buf *out, enum wire_type type, const struct wire_copy *
 {
 	uint64_t flags = (c->follow ? COPY_FLAG_FOLLOW : 0) | (c->no_content ? COPY_FLAG_NO_CONTENT : 0) |
 			 (c->keep_owner ? COPY_FLAG_KEEP_OWNER : 0) |
-			 (c->root_attr ? COPY_FLAG_ROOT_ATTR : 0);
+			 (c->root_attr ? COPY_FLAG_ROOT_ATTR : 0) | (c->durable ? COPY_FLAG_DURABLE : 0);
 	struct buf msg = {0};
 	int r = path_valid(c->path) ? wire_field_str(&msg, COPY_PATH, c->path) : -EINVAL;
 
@@ -59,6 +65,7 @@ int wire_get_copy(const struct wire_frame *f, struct wire_copy *ret)
 	c.no_content = flags & COPY_FLAG_NO_CONTENT;
 	c.keep_owner = flags & COPY_FLAG_KEEP_OWNER;
 	c.root_attr = flags & COPY_FLAG_ROOT_ATTR;
+	c.durable = flags & COPY_FLAG_DURABLE;
 	*ret = c;
 	return 0;
 }

@@ -273,14 +273,14 @@ static void a_copy_survives_the_wire(void **state)
 	assert_int_equal(f.type, WIRE_COPY_IN);
 	assert_int_equal(wire_get_copy(&f, &got), 0);
 	assert_string_equal(got.path, "/a/.");
-	assert_true(got.follow && !got.no_content && !got.keep_owner && got.root_attr);
+	assert_true(got.follow && !got.no_content && !got.keep_owner && got.root_attr && !got.durable);
 	wire_copy_done(&got);
 	wire_consume(&b, &f);
-	c = (struct wire_copy){.path = (char *)"/", .no_content = true, .keep_owner = true};
+	c = (struct wire_copy){.path = (char *)"/", .no_content = true, .keep_owner = true, .durable = true};
 	assert_int_equal(wire_put_copy(&b, WIRE_COPY_OUT, &c), 0);
 	f = only_frame(&b);
 	assert_int_equal(wire_get_copy(&f, &got), 0);
-	assert_true(!got.follow && got.no_content && got.keep_owner && !got.root_attr);
+	assert_true(!got.follow && got.no_content && got.keep_owner && !got.root_attr && got.durable);
 	wire_copy_done(&got);
 	c.path = (char *)"a";
 	assert_int_equal(wire_put_copy(&b, WIRE_COPY_OUT, &c), -EINVAL);

@@ -38,7 +38,8 @@ AT_REST = (
     *(refused(c, "needed", 125 if c in ("run", "create", "exec", "shell", "exec made") else 1, ONE_LINE)
       for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "rename made",
                 "rename made a b", "cp", "cp made:/x", "cp a b c", "port-forward", "port-forward made", "wait", "exec",
-                "exec made", "shell", "attach", "attach made over", "logs", "logs made over", "inspect", "history", "history a b", "image-inspect", "import",
+                "exec made", "shell", "attach", "attach made over", "logs", "logs made over", "inspect", "history",
+                "history a b", "image-inspect", "import",
                 "import a b c", "pull", "pull a b", "push", "push a b c", "rmi", "save", "tag", "tag box", "tag box a b")),
     *(refused(c + " --nosuch made x", "--nosuch", 125 if c in ("run", "create", "exec", "shell") else 1, ONE_LINE)
       for c in ("run", "create", "start", "stop", "restart", "kill", "rm", "pause", "unpause", "rename", "wait", "exec",
@@ -87,6 +88,8 @@ AT_REST = (
     case(["snapshot", "ls", "--format", "{{.Name}} {{.Box}}", "-f", "box=made"], 0, "snap made\n"),
     refused("snapshot ls -f name=x", "--filter name=x: no such filter"),
     case(["snapshot", "inspect", "-f", "{{.Box.Name}}", "snap"], 0, "made\n"),
+    case(["snapshot", "inspect", "-f", "{{range $k, $v := .}}{{$k}} {{end}}", "snap"], 0,
+         "Box Created Description Id Image ImageID Name Path Running Size \n"),
     refused("snapshot restore", "a snapshot is needed"),
     refused("snapshot restore nosuch", "no such snapshot: nosuch"),
     refused("snapshot restore made snap --name x", "no new box is made"),
@@ -219,8 +222,12 @@ VOLUME = (
     refused("volume create -o o=bind v1", "needs device=/FOLDER"),
     refused("volume create -o type=tmpfs -o o=sync v1", '"sync" is no option of a tmpfs'),
     refused("volume create x", '"x" is no name for a volume'),
-    refused("volume create a/b", '"a/b" is no name for a volume'),
+    refused("volume create a/b", r'"a/b" is no name for a volume \(\[a-zA-Z0-9\]\[a-zA-Z0-9_\.-\]\+, at most 255 bytes\)'),
     refused("system-prune x", "no arguments"),
+    *(case(c, 0, r"Usage: a3s-box system COMMAND\n(.*\n)+  df +.*\n  events +.*\n  info +.*\n  prune +.*\n(.*\n)+")
+      for c in ("system", "system --help", "system -h", "system help")),
+    refused("system nosuch", r"unknown command: nosuch \(see a3s-box system --help\)"),
+    refused("system prune x", "no arguments")._replace(err="a3s-box: system-prune: [^\n]*no arguments[^\n]*\n"),
     refused("system-prune -f --filter nosuch=1", r"--filter nosuch=1: no such filter \(there are label, label!, until,"),
     refused("system-prune -f --volumes --filter until=1h", "--filter until=1h: it is not for --volumes"),
 

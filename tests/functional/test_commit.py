@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 import time
 
-from a3s import BoxTest, core, slow, wait_for
+from a3s import BoxTest, core, kill_hard, slow, wait_for
 from images import tool
 from test_disk import TAR, WORK, differences, entries
 
@@ -112,6 +112,36 @@ class Commit(CommitTest):
         self.home.ok("exec", "whiteout", "sh", "-c", "while [ ! -e /.wh.x ]; do sleep 0.1; done")
         self.assert_one_line(self.home.run("commit", "whiteout"), 1, r"begin with \.wh\.")
         self.assertEqual(self.inventory(), before)
+
+    @core
+    def test_a_hole_too_large_for_a_layer(self):
+        self.named("hole", "box", "truncate", "-s", "4T", "/hole")
+        before = self.inventory()
+        start = time.monotonic()
+        self.assert_one_line(self.home.run("commit", "hole", timeout=300), 1, "the layer is larger than 65536 MiB")
+        self.assertLess(time.monotonic() - start, 60)
+        self.assertEqual(self.inventory(), before)
+
+    @core
+    def test_refused_before_the_box_is_touched(self):
+        """A box that was killed would be booted first, to bring its disk in order, which writes to it."""
+        box = self.named("torn", "-d", "box", "sh", "-c", "echo x > /x; sync; sleep 1000")
+        self.home.ok("exec", box, "sh", "-c", "while [ ! -e /x ]; do sleep 0.1; done")
+        for pid in self.home.find_machines():
+            kill_hard(pid)
+        self.home.wait_status(box, "exited")
+        disk = max((self.home.path / "boxes").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+        before = disk.stat().st_mtime_ns
+        for args, why in (((box, "UPPER"), "UPPER"), (("-c", "ADD x y", box), "ADD"), (("-c", "USER $NONE", box), "USER"),
+                          (("-c", "EXPOSE 99999", box), "EXPOSE"), (("-m", "\udcff", box), "UTF-8")):
+            self.assert_one_line(self.home.run("commit", *args), 1, why)
+            self.assertEqual(disk.stat().st_mtime_ns, before, args)
+        self.commit(box, "made:torn")
+        self.assertNotEqual(disk.stat().st_mtime_ns, before)
+        # Variables are those of the box.
+        self.commit("-c", "WORKDIR $A", "-c", "ENV B=$A/b", self.named("vars", "-e", "A=/var", "box", "true"), "made:v")
+        self.assertEqual(self.config("made:v")["Config"]["WorkingDir"], "/var")
+        self.assertIn("B=/var/b", self.config("made:v")["Config"]["Env"])
 
     @slow(600)
     def test_torture(self):

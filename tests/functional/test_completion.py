@@ -42,6 +42,18 @@ class Completion(BoxTest):
         self.assertIn("first", self.words("inspect", "f"))
         self.home.ok("rm", "first", "second")
 
+    def test_copies_and_mounts(self):
+        self.home.ok("create", "--name", "first", "box")
+        self.assertEqual(sorted(self.words("cp", "f")), [":files", "first:"])
+        self.assertEqual(self.words("cp", "/etc/passwd", "f"), [":files", "first:"])
+        self.assertEqual(self.words("cp", "./f"), [":files"])  # no box
+        self.assertEqual(self.words("cp", "first:/e"), [])
+        self.assertEqual(self.words("cp", "a", "b", ""), [])
+        self.home.ok("rm", "first")
+        self.assertEqual(self.words("run", "--mount", "ty"), ["type="])
+        self.assertEqual(self.words("run", "--mount", "type="), ["type=bind", "type=volume", "type=tmpfs"])
+        self.assertEqual(self.words("run", "--mount=type=bind,s"), ["--mount=type=bind,source="])
+
     def test_image_commands(self):
         for command in ("history", "image-inspect", "images", "pull", "push", "rmi", "save", "tag"):
             self.assertIn("box:latest", self.words(command, "b"))

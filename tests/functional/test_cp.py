@@ -224,6 +224,36 @@ class Table(Cp):
         self.assert_one_line(self.cp("/etc/hostname", "table:/dev/null"), 1, "must be a folder or a regular file")
         self.sh("table", "test -c /dev/null")
 
+    def test_devices_need_archive(self):
+        self.assert_one_line(self.cp("/dev/null", "table:/nul"), 1, r"is a device.* \(give -a\)")
+        self.cp_ok("-a", "/dev/null", "table:/nul")
+        self.sh("table", "test -c /nul; rm /nul")
+        self.assert_one_line(self.cp("table:/dev/null", self.folder / "nul"), 1, r"is a device.* \(.*give -a.*\)")
+
+    def test_what_the_kernel_makes_up(self):
+        for path in ("/proc/version", "/proc/cpuinfo", "/sys/class/net/lo/address", "/sys/fs/cgroup/cgroup.controllers"):
+            self.cp_ok("table:" + path, self.folder / "out")
+            self.assertEqual((self.folder / "out").read_bytes(), self.sh("table", "cat " + path).out, path)
+        self.cp_ok("table:/proc/sys/kernel/random", self.folder)
+        size = self.sh("table", "cat /proc/sys/kernel/random/poolsize").out
+        self.assertEqual((self.folder / "random/poolsize").read_bytes(), size)
+
+    def test_the_whole_box(self):
+        """Without what is the kernel's, while processes come and go."""
+        self.sh("table", "(while :; do true | cat; done) >/dev/null 2>&1 & echo $! >/loop")
+        self.addCleanup(lambda: self.sh("table", "kill $(cat /loop); rm /loop"))
+        for options in ((), ("-a",)):
+            self.cp_ok(*options, "table:/", self.folder / "all")
+            for name in ("proc", "sys", "dev"):
+                self.assertEqual(os.listdir(self.folder / "all" / name), [])
+            self.assertEqual((self.folder / "all/etc/plain").read_text(), "not a program\n")
+            shutil.rmtree(self.folder / "all")
+        with tarfile.open(fileobj=io.BytesIO(self.cp_ok("table:/", "-").out)) as tar:
+            names = [m.name.strip("./") for m in tar]
+        self.assertIn("etc/plain", names)
+        self.assertIn("proc", names)
+        self.assertEqual([n for n in names if re.match("(proc|sys|dev)/", n)], [])
+
     def test_events_tell_of_the_copy_and_of_nothing_else(self):
         start = str(time.time())
         self.cp_ok("table:/etc/plain", self.folder)
@@ -351,9 +381,10 @@ class AtRest(Cp):
         p = self.home.popen("cp", "-", "%s:/" % box, stdin=subprocess.PIPE)
         try:
             wait_for("its machine", lambda: self.home.find_machines())
-            for command in ("start", "rm"):
-                self.assert_one_line(self.home.run(command, box), 1, "in use by another command")
-            self.assert_one_line(self.cp("%s:/etc/plain" % box, self.folder), 1, "in use by another command")
+            busy = r"box %s is in use by another command \(try again when that has ended\)" % box
+            for command in (("start",), ("rm",), ("rm", "-f"), ("diff",)):
+                self.assert_one_line(self.home.run(*command, box), 1, busy)
+            self.assert_one_line(self.cp("%s:/etc/plain" % box, self.folder), 1, busy)
             self.assertEqual(self.home.status(box), "created")
         finally:
             out, err = p.communicate(self.archive())
@@ -368,6 +399,28 @@ class AtRest(Cp):
             m.size = 1
             tar.addfile(m, io.BytesIO(b"x"))
         return out.getvalue()
+
+    def test_what_is_in_memory_only_is_refused(self):
+        (self.folder / "f").write_text("F")
+        (self.folder / "d/tmp/in").mkdir(parents=True)
+        (self.folder / "d/tmp/f").write_text("F")
+        box = self.created("--tmpfs", "/tmp")
+        for source, target in (("f", "/tmp/"), ("f", "/dev/shm/g"), ("d", "/tmp/new"), ("d/.", "/")):
+            self.assert_one_line(self.cp("%s/%s" % (self.folder, source), box + ":" + target), 1,
+                                 r"would be in memory, and the box does not run \(start the box first\)")
+        self.cp_ok(self.folder / "f", box + ":/root/")
+        self.home.ok("start", box)
+        self.cp_ok("%s/d/." % self.folder, box + ":/")
+        self.assertEqual(self.sh(box, "cat /tmp/f").out, b"F")
+
+    def test_a_hint_comes_through(self):
+        host = self.folder / "host"
+        host.mkdir()
+        box = self.created("--mount", "type=bind,source=%s,target=/bind" % host)
+        host.rmdir()
+        start = self.home.run("start", box).err.decode()
+        hint = start[start.rindex(" ("):]
+        self.assert_one_line(self.cp(box + ":/etc/plain", self.folder), 1, re.escape(hint.strip()))
 
     def test_after_a_killed_machine(self):
         box = self.box()
@@ -551,6 +604,8 @@ class Hostile(Cp):
         self.sh("hostile", "test ! -e /absolute")
 
     def test_what_is_no_archive(self):
+        self.assert_one_line(self.cp("-", "hostile:/tmp", input=b""), 1, "no archive on standard input")
+        self.cp_ok("-", "hostile:/tmp", input=bytes(1024))  # an archive of nothing
         for data in (b"x" * 5000, b"\x1f\x8b" + b"x" * 600):
             self.assert_one_line(self.cp("-", "hostile:/", input=data), 1)
         whole = bad_tar(*[("f%d" % i, tarfile.REGTYPE, "") for i in range(10)])

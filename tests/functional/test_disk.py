@@ -140,6 +140,15 @@ class Diff(DiskTest):
         self.assertEqual(self.diff("live"), "A /one\nA /two\n")
         self.home.ok("exec", "live", "rm", "/one", "/etc/plain")
         self.assertEqual(self.diff("live"), "C /etc\nD /etc/plain\nA /two\n")
+        # In place: a disk of which no copy could be made is no matter, and the box writes again afterwards.
+        self.home.ok("exec", "live", "sh", "-c", "head -c 50000000 /dev/urandom >/big; sync")
+        size = self.scratch("live").stat().st_size
+        limit = "ulimit -f %d; exec \"$@\"" % 1000
+        self.assertGreater(size, 1024000)
+        result = subprocess.run(["sh", "-c", limit, "sh", *self.home.argv(["diff", "live"])], env=self.home.env(),
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        self.assertEqual((result.returncode, result.stdout), (0, b"A /big\nC /etc\nD /etc/plain\nA /two\n"))
+        self.home.ok("exec", "live", "sh", "-c", "echo 3 >/three; sync")
         self.assertEqual(self.home.status("live"), "running")
 
 

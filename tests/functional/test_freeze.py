@@ -2,14 +2,16 @@
 would."""
 
 import os
+import select
 import socket
 import struct
-import time
 
 from a3s import BoxTest, wait_for
 
 FAIL, DONE, FREEZE = 0x04, 0x31, 0x38
 WAIT_S = 60
+# Says which processes of the box wait in the kernel (state D).
+WAITING = 'for f in /proc/[0-9]*/stat; do read -r line < $f && case $line in *") D "*) echo "$line";; esac; done; true'
 
 
 def receive(sock, size):
@@ -53,9 +55,13 @@ class Freeze(BoxTest):
         self.assertTrue(line.startswith(b"OK "), line)
         return sock
 
-    def freeze(self):
+    def ask(self):
         sock = self.connect()
         sock.sendall(struct.pack(">BI", FREEZE, 0))
+        return sock
+
+    def freeze(self):
+        sock = self.ask()
         return sock, frame(sock)
 
     def start_writing(self, name):
@@ -75,27 +81,63 @@ class Freeze(BoxTest):
         self.assertIn("sleep 100000", self.home.ok("top", "cold").text)
         self.assertIn("cold", self.home.ok("stats", "--no-stream", "cold").text)
         self.assertIsNone(writer.poll())
-        # One at a time.
-        _, (kind, why) = self.freeze()
-        self.assertEqual(kind, FAIL)
-        self.assertIn(b"is being copied already", why)
         sock.close()
         self.assertEqual(writer.communicate(timeout=WAIT_S)[0], b"done\n")
 
-        def again():
-            sock, (kind, _) = self.freeze()
+    def test_one_after_another(self):
+        for _ in range(10):
+            sock, (kind, why) = self.freeze()
+            self.assertEqual(kind, DONE, why)
             sock.close()
-            return kind == DONE
-        wait_for("the next one", again)
+        for n in range(4):
+            self.home.ok("snapshot", "create", "cold", "snap%d" % n)
+        self.home.ok("snapshot", "rm", *("snap%d" % n for n in range(4)))
+
+    def test_only_one_at_a_time(self):
+        first, (kind, _) = self.freeze()
+        self.assertEqual(kind, DONE)
+        gone, second, third = self.ask(), self.ask(), self.ask()
+        # The guest has taken them, and they wait.
+        self.assertEqual(select.select([gone, second, third], [], [], 1)[0], [])
+        gone.close()
+        first.close()
+        self.assertEqual(frame(second)[0], DONE)
+        kind, why = frame(third)
+        self.assertEqual(kind, FAIL)
+        self.assertIn(b"is being copied already", why)
+        self.assertRaises(EOFError, frame, third)
+        second.close()
+        self.assertEqual(self.freeze()[1][0], DONE)
+
+    def test_says_whether_it_was_still(self):
+        sock, (kind, _) = self.freeze()
+        self.assertEqual(kind, DONE)
+        writer = self.start_writing("d")
+        sock.sendall(struct.pack(">BI", FREEZE, 0))
+        self.assertEqual(frame(sock), (DONE, b""))
+        self.assertEqual(sock.recv(1), b"")
+        self.assertEqual(writer.communicate(timeout=WAIT_S)[0], b"done\n")
+        # One whose box is stopped meanwhile closes without a word.
+        sock, (kind, _) = self.freeze()
+        self.assertEqual(kind, DONE)
+        self.home.ok("stop", "-t", "30", "cold")
+        try:
+            sock.sendall(struct.pack(">BI", FREEZE, 0))
+            self.assertEqual(sock.recv(1), b"")
+        except (BrokenPipeError, ConnectionResetError):
+            pass
 
     def test_a_stop_is_not_held_up(self):
         _, (kind, _) = self.freeze()
         self.assertEqual(kind, DONE)
+        waiting = [self.ask() for _ in range(3)]
         self.start_writing("b")
-        time.sleep(1)  # so that it has come to wait for the disk
+        wait_for("the writer to wait for the disk", lambda: self.home.ok("exec", "cold", "sh", "-c", WAITING).text)
         # A process that waits in the kernel is not there to be killed: without a thaw, the machine would have to be.
         result = self.home.ok("stop", "-t", "30", "cold")
         self.assertLess(result.seconds, 25)
         self.assertEqual(self.home.status("cold"), "exited")
+        for sock in waiting:
+            self.assertEqual(frame(sock)[0], FAIL)
         self.home.ok("start", "cold")
         self.home.ok("exec", "cold", "sh", "-c", "echo text >/c; sync")

@@ -347,6 +347,46 @@ class Targets(MountTest):
                         "10.1.2.3 chosen\n1\n")
 
     @core
+    def test_own_files_lie_on_a_mount_of_etc(self):
+        """hosts, hostname and resolv.conf are the box's, as in Docker, and what has their names there stays as it is."""
+        etc = self.folder("etc")
+        self.write("etc/hosts", "10.9.9.9 not-this\n")
+        self.write("etc/passwd", "root:x:0:0::/:/bin/sh\n")
+        options = ("--hostname", "named", "--add-host", "peer:127.0.0.9")
+        look = ("cat /etc/hostname; grep -c nameserver /etc/resolv.conf; grep -c not-this /etc/hosts; "
+                "ping -c 1 -W 5 peer | head -1")
+        seen = "named\n1\n0\nPING peer (127.0.0.9): 56 data bytes\n"
+        for more in ((), ("--read-only",), ("--userns", "private")):
+            with self.subTest(more):
+                script = look + "; echo new > /etc/new && rm /etc/new"
+                self.assert_out(self.sh(script, "-v", "%s:/etc" % etc, *options, *more), seen)
+                self.assertEqual((etc / "hosts").read_text(), "10.9.9.9 not-this\n")
+                self.assertEqual(sorted(os.listdir(etc)), ["hostname", "hosts", "passwd", "resolv.conf"])
+                self.assertEqual(((etc / "hostname").read_bytes(), (etc / "resolv.conf").read_bytes()), (b"", b""))
+        # All that they want is there now.
+        self.assert_out(self.sh(look, "-v", "%s:/etc:ro" % etc, *options), seen)
+        self.assert_out(self.sh(look, "--tmpfs", "/etc", *options), seen)
+        self.assert_out(self.sh(look, "-v", "etc:/etc", *options), seen)
+        self.home.ok("volume", "rm", "etc")
+        # One that is mounted for itself wins there, too.
+        chosen = self.write("chosen", "10.1.2.3 chosen\n")
+        self.assert_out(self.sh("cat /etc/hosts /etc/hostname", "-v", "%s:/etc/hosts" % chosen, "-v", "%s:/etc" % etc, *options),
+                        "10.1.2.3 chosen\nnamed\n")
+        (etc / "hosts").unlink()
+        self.assert_one_line(self.sh("true", "-v", "%s:/etc:ro" % etc), 125, '"/etc/hosts" is hidden by a read-only mount')
+
+    def test_own_files_where_links_lead(self):
+        etc = self.folder("etc")
+        self.folder("run")
+        os.symlink("../run/names/resolv.conf", etc / "resolv.conf")
+        os.symlink("../../../../../../../../hosts-of-the-box", etc / "hosts")
+        mounts = ("-v", "%s:/etc" % etc, "-v", "%s/run:/run" % self.share)
+        self.assert_out(self.sh("grep -c nameserver /etc/resolv.conf /run/names/resolv.conf; grep -c localhost /hosts-of-the-box",
+                                *mounts), "/etc/resolv.conf:1\n/run/names/resolv.conf:1\n2\n")
+        self.assertEqual(os.stat(self.share / "run/names/resolv.conf").st_size, 0)
+        self.assertFalse(os.path.lexists("/hosts-of-the-box"))
+
+    @core
     def test_read_only_box(self):
         result = self.sh("touch /x 2>/dev/null || echo sealed; echo y > /new/place/f; touch /t/z; cat /new/place/f",
                          "--read-only", "-v", "%s:/new/place" % self.share, "--tmpfs", "/t")

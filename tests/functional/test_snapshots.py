@@ -131,7 +131,14 @@ class Snapshot(SnapshotTest):
         self.home.ok("start", "-a", "never")
         self.assert_out(self.home.run("snapshot", "restore", "never", "n"), "never\n")
         self.assertEqual(self.home.ok("diff", "never").text, "")
-        self.assert_one_line(self.home.run("snapshot", "restore", self.box("other", "debian", "true"), "s"), 1, "another image")
+        # A box is put back to what it was itself: not to what a box of the same image was, not even when that is gone.
+        self.home.ok("rm", box)
+        self.made.remove(box)
+        for other in (self.box("other", "debian", "true"), "never", ids[0]):
+            before = self.home.ok("export", other).out
+            self.assert_one_line(self.home.run("snapshot", "restore", other, "s"), 1,
+                                 r"snapshot s is of box seed \([0-9a-f]{12}\) \(make a new box of it: a3s-box snapshot restore s --name")
+            self.assertEqual(self.home.ok("export", other).out, before)
 
     def full_tar(self, box):
         return entries(self.home.ok("exec", box, "sh", "-c", TAR + " || [ $? = 1 ]", timeout=300).out)

@@ -3,8 +3,8 @@
 #ifndef BALLOON_TEST_MACHINE_H
 #define BALLOON_TEST_MACHINE_H
 
+#include "test-mmio-driver.h"
 #include "virtio/balloon.h"
-#include "virtio/test-mmio-driver.h"
 
 enum { INFLATE = 0, DEFLATE = 1, STATS = 2, REPORT = 3, REPORT_FIXED = 4 };
 #define F_STATS_VQ	 (1ULL << 1)

@@ -4,7 +4,7 @@
 #define TEST_DISK_H
 
 #include "blk/internal.h"
-#include "virtio/test-mmio-driver.h"
+#include "test-mmio-driver.h"
 
 enum { DISK_LEN = 4 << 20, DISK_SECTORS = DISK_LEN / BLK_SECTOR };
 

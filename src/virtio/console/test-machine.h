@@ -3,8 +3,8 @@
 #ifndef CONSOLE_TEST_MACHINE_H
 #define CONSOLE_TEST_MACHINE_H
 
+#include "test-mmio-driver.h"
 #include "virtio/console.h"
-#include "virtio/test-mmio-driver.h"
 
 enum { RX = 0, TX = 1 };
 #define F_SIZE	      (1ULL << 0)

@@ -4,7 +4,7 @@
 #define TEST_LINK_H
 
 #include "net/internal.h"
-#include "virtio/test-mmio-driver.h"
+#include "test-mmio-driver.h"
 
 enum { LINK_MTU = 1500, LINK_FRAME = LINK_MTU + NET_ETH_LEN };
 

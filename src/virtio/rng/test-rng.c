@@ -8,7 +8,7 @@
 
 #include "base/io.h"
 #include "rng/internal.h"
-#include "virtio/test-mmio-driver.h"
+#include "test-mmio-driver.h"
 
 enum { BURST = 4096, PER_SECOND = 8192 };
 #define SECOND_NS 1000000000ULL

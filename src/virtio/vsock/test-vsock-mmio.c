@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/io.h"
-#include "virtio/test-mmio-driver.h"
+#include "test-mmio-driver.h"
 #include "vsock/internal.h"
 
 struct fixture {

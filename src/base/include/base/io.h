@@ -28,6 +28,12 @@ int io_read_file_at(int dirfd, const char *path, size_t max, char **ret, size_t 
 /* Replaces a file durably: temporary beside it, fsync, rename, fsync of the folder. Returns 0 or -errno. */
 int io_write_file_at(int dirfd, const char *path, const void *buf, size_t len, mode_t mode);
 
+/*
+ * openat2(2): flags are those of open(2), O_CLOEXEC is added; mode is 0 without O_CREAT; resolve are RESOLVE_*. Where something
+ * is renamed on the way of a lookup that ".." may not lead out of, the kernel gives up with EAGAIN: it is tried again, a bounded
+ * number of times. fd or -errno; -ENOSYS where the kernel, or an emulator of another architecture, has no such call.
+ */
+int io_openat2(int dirfd, const char *path, uint64_t flags, mode_t mode, uint64_t resolve);
 /* Opens (and with create makes, mode 0700) a directory below dirfd, not following a final link. fd or -errno. */
 int io_open_dir_at(int dirfd, const char *path, bool create);
 /* mkdir -p of an absolute or relative path with mode for new parts. Returns 0 or -errno. */
@@ -36,16 +42,18 @@ int io_mkdir_p(const char *path, mode_t mode);
 int io_remove_tree_at(int dirfd, const char *path);
 /*
  * What a file or whole tree below dirfd takes on disk: allocated blocks, folders included, a file with several names once, as du
- * counts. Links are not followed. 0 when it is not there; what cannot be read, or lies deeper than there are descriptors, counts nothing.
+ * counts. Links are not followed. 0 when it is not there; what cannot be read, or lies deeper than there are descriptors, counts
+ * nothing.
  */
 uint64_t io_tree_bytes_at(int dirfd, const char *path);
 int io_fsync_dir(int dirfd);
 
 /*
  * Copies src to dst (both open regular files, dst empty): shared extents where the file system can,
- * otherwise only the parts that hold data. dst gets src's length. Returns 0 or -errno.
+ * otherwise only the parts that hold data (FICLONE, else SEEK_DATA). dst gets src's length. sync: it is on the disk then.
+ * Returns 0 or -errno.
  */
-int io_copy_sparse(int src, int dst);
+int io_copy_sparse(int src, int dst, bool sync);
 
 /* printf into a malloc'd string; NULL when out of memory. */
 char *str_printf(const char *fmt, ...) PRINTF(1, 2);

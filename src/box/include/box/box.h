@@ -389,7 +389,8 @@ int box_put_request(struct buf *out, const struct box_request *r);
 
 /*
  * Asks the supervisor and waits for its answer (bounded by limit_ns; UINT64_MAX: for ever). For STOP, SIGNAL, PAUSE and
- * UNPAUSE: 0 or -errno. For STARTED: 0 once it runs, or has run. For WAIT: the exit status. -EPIPE when the supervisor went away without an answer.
+ * UNPAUSE: 0 or -errno. For STARTED: 0 once it runs, or has run. For WAIT: the exit status. -EPIPE when the supervisor went away
+ * without an answer.
  */
 int box_call(struct state *st, const struct box *b, const struct box_request *req, uint64_t limit_ns,
 	struct err *e);

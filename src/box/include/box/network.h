@@ -90,8 +90,8 @@ bool box_alias_valid(const char *s);
 /*
  * Puts a box on a network. ep: network, box, ip4_asked, ip6_asked (NULL: any), aliases. -EEXIST when it is on it, -EADDRINUSE
  * when another has the address, -ERANGE outside of the subnet, -ENOSPC when there is none left, -EMLINK with BOX_LINKS_MAX
- * networks, -ENOTSUP on predefined ones with addresses or aliases, and for a box without a network device; -EBUSY while the box is
- * leaving it. Within the caller's transaction it is part of it. Records the event.
+ * networks, -ENOTSUP on predefined ones with addresses or aliases, and for a box without a network device; -EBUSY while the box
+ * is leaving it. Within the caller's transaction it is part of it. Records the event.
  */
 int box_endpoint_add(struct state *st, const struct box_endpoint *ep, struct err *e);
 /* It goes, or, of a live box, is leaving. -ENOENT when the box is not on the network. Records the event. */

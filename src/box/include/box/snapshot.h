@@ -2,8 +2,8 @@
 /*
  * Snapshots of a box's own disk: what it wrote over its image, at one moment. Volumes are not part of it.
  *
- * A snapshot is a row and a folder snapshots/ID with scratch.img, a copy that shares its blocks with the box's disk where the file
- * system can, else holds what was written and no more. It holds the image (oci_ref_add), and the configuration of the box, so
+ * A snapshot is a row and a folder snapshots/ID with scratch.img, a copy that shares its blocks with the box's disk where the
+ * file system can, else holds what was written and no more. It holds the image (oci_ref_add), and the configuration of the box, so
  * that a new box can be made of it after the old one is gone. The folder is made and synced first, then the row; a folder
  * without a row is a creation that did not get there, or a removal that did not end, and goes (box_reconcile).
  */
@@ -38,9 +38,12 @@ int box_snapshot_find(struct state *st, const char *ref, struct box_snapshot **r
 int box_snapshot_list(
 	struct state *st, const char *box_id, struct box_snapshot ***ret, size_t *ret_n, struct err *e);
 int box_snapshot_remove(struct state *st, const char *id, struct err *e);
-/* Puts the disk of a box that does not run back to that moment. -EINVAL when it is of another image. */
+/* Puts the disk of a box that does not run back to that moment. -EINVAL when the snapshot is of another box. */
 int box_snapshot_restore(struct state *st, const struct box_snapshot *s, const struct box *b, struct err *e);
-/* A new box in state created; name NULL: one is made up. Its anonymous volumes are new, its published ports and addresses those asked for. */
+/*
+ * A new box in state created; name NULL: one is made up. Its anonymous volumes are new, its published ports and addresses those
+ * asked for.
+ */
 int box_snapshot_fork(
 	struct state *st, const struct box_snapshot *s, const char *name, struct box **ret, struct err *e);
 

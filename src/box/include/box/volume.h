@@ -7,12 +7,14 @@
  * A volume is a row and a folder volumes/NAME with
  *
  *     data/     its files, owners and modes as in tree/stored.h
- *     use       empty; open in every file server that serves it (fs/fs.h, FS_CACHE_VOLUME)
+ *     use       empty; open in every file server that serves it (fs/fs.h, FS_CACHE_VOLUME). Made last, when all the rest is on
+ *               the disk: nobody uses a volume without it
  *     fill/     what data/ is about to be replaced by; else left by somebody who was killed
  *
  * The row comes first, so that the volumes of a box come into being with the box, in its transaction. The folder is made by
- * whoever needs it first: a row without one is an empty volume. That a box needs a volume is a row too (volume_uses), made
- * in the same transaction and gone with the box; a volume with such a row cannot be removed.
+ * whoever needs it first, in .gone, and renamed to its place, which is never without a row: a row without a folder is an empty
+ * volume. That a box needs a volume is a row too (volume_uses), made in the same transaction and gone with the box; a volume with
+ * such a row cannot be removed.
  *
  * Removing goes in three steps, and whoever comes across what a killed process left goes on with it (box_reconcile):
  *

@@ -65,7 +65,8 @@ DEFINE_CLEANUP(struct oci_tar_sink *, oci_tar_sink_free)
 /*
  * A source: an archive (plain, gzip or zstd) from a blocking descriptor, which may be a pipe and is read to its end. Entries come
  * as they are, cleaned; one whose path leads out ("..") or a link to what the archive did not bring before is refused; what
- * a folder's entry did not come before gets one (0755, root). A root entry is sent first, in any case. Bounded as an image's layer is.
+ * a folder's entry did not come before gets one (0755, root). A root entry is sent first, in any case. Not a single byte is
+ * -ENODATA: whoever should have written it failed. Bounded as an image's layer is.
  */
 int oci_tar_read(int fd, const struct tree_sink *to, struct err *e);
 
@@ -85,6 +86,11 @@ struct oci_commit_opts {
 	int (*on_enter)(void *data, const char *id, struct err *e);
 	void *data;
 };
+/*
+ * Finds, before anything is done for it, what oci_commit would refuse whatever the layer is: a name, a text or an instruction
+ * that is wrong, or a configuration that an image cannot have. 0 or what oci_commit would return.
+ */
+int oci_commit_check(struct oci_store *s, const char *base, const struct oci_commit_opts *o, struct err *e);
 /*
  * A new image: those layers of the manifest `base` (a box's), then one more, which write brings as a layer's entries; without
  * entries but the root's, no layer is added (but the history says so). Nothing enters the store unless write returned 0.

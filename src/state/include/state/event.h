@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Events: what happened to boxes and images, kept in the state database.
+ * Events: what happened to boxes, images and the others, kept in the state database.
  *
  * An event is written in the transaction that makes it true, so that none is lost or invented, whoever is killed. IDs grow
  * by time of commit: a reader that remembers the last one it saw misses nothing. The newest EVENTS_KEEP are kept.
@@ -16,9 +16,9 @@
 struct event {
 	int64_t id;	 /* set by event_add's database */
 	int64_t time_ns; /* since the epoch */
-	char *type;   /* "container" (a box, as Docker's clients expect it), "image", "network", "volume" */
-	char *action; /* Docker's word: "create", "start", "die", "health_status: healthy", … */
-	char *actor;  /* full ID or name */
+	char *type; /* "container" (a box, as Docker's clients expect it), "image", "network", "volume", "snapshot" */
+	char *action;	   /* Docker's word: "create", "start", "die", "health_status: healthy", … */
+	char *actor;	   /* full ID or name */
 	struct strv attrs; /* "key=value" */
 };
 void event_done(struct event *ev);

@@ -4,16 +4,16 @@
  *
  * THEORY OF OPERATION
  *
- * What a box wrote is the upper layer of an overlay, on an ext4 disk that its guest made and that is as hostile as the guest. It is
- * read by libext2fs in a process of its own (reader.c), which has given up everything but the disk's descriptor and a pipe, and
- * whose memory and time are bounded; what comes through the pipe is a tree (wire/tree.h) of the upper layer, checked like any
+ * What a box wrote is the upper layer of an overlay, on an ext4 disk that its guest made and that is as hostile as the guest. It
+ * is read by libext2fs in a process of its own (reader.c), which has given up everything but the disk's descriptor and a pipe,
+ * and whose memory and time are bounded; what comes through the pipe is a tree (wire/tree.h) of the upper layer, checked like any
  * other. The image's part comes from its disk's recipe (oci/content.h), which is ours. Both are merged here by the overlay's
  * rules (Linux, Documentation/filesystems/overlayfs.rst): whiteouts are character devices 0:0 (or files with
- * trusted.overlay.whiteout in a folder with trusted.overlay.opaque = "x"), opaque folders have trusted.overlay.opaque = "y"; other
- * attributes of the overlay's are left out.
+ * trusted.overlay.whiteout in a folder with trusted.overlay.opaque = "x"), opaque folders have trusted.overlay.opaque = "y";
+ * other attributes of the overlay's are left out.
  *
- * The disk must be at rest: of a box that does not run, or a copy made while its guest had frozen it (box/files.h). -EUCLEAN when its
- * journal would have to be replayed first.
+ * The disk must be at rest: of a box that does not run, or a copy made while its guest had frozen it (box/files.h). -EUCLEAN when
+ * its journal would have to be replayed first.
  */
 #ifndef STORAGE_STORAGE_H
 #define STORAGE_STORAGE_H
@@ -42,17 +42,11 @@ int storage_read_all(struct storage_root *r, const struct tree_sink *to, struct 
 
 enum storage_change { STORAGE_MODIFIED = 'C', STORAGE_ADDED = 'A', STORAGE_DELETED = 'D' };
 /*
- * What differs from the image, as `docker diff` tells it: every changed, added or deleted path ("/etc/passwd"), folders on the way
- * as modified, in the order of their paths, components bytewise. A folder that is deleted is told once. What the guest makes to
- * mount on is not told. fn: non-zero ends it, and is returned.
+ * What differs from the image, as `docker diff` tells it: every changed, added or deleted path ("/etc/passwd"), folders on the
+ * way as modified, in the order of their paths, components bytewise. A folder that is deleted is told once. What the guest makes
+ * to mount on is not told. fn: non-zero ends it, and is returned.
  */
 int storage_diff(struct storage_root *r, const struct strv *mounts,
 	int (*fn)(void *data, enum storage_change kind, const char *path), void *data, struct err *e);
-
-/*
- * Copies a sparse file: shared blocks where the file system can (FICLONE), else data only (SEEK_DATA, copy_file_range(2)). dst is
- * empty. sync: it is on the disk then. 0 or -errno.
- */
-int storage_copy_sparse(int src, int dst, bool sync);
 
 #endif

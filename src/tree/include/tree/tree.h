@@ -10,13 +10,15 @@
  * nothing but libc. Archives are the room oci's (oci/tar.h), disks the room storage's.
  *
  * Nothing is ever looked up by a path of more than one component, nothing but descriptors of folders is kept, and no link is
- * followed: openat2(2) with RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV where said. So a process that swaps folders
- * for links meanwhile can make a copy fail or be about other things that lie in the same root, but never leads it out.
+ * followed: openat2(2) with RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV where said. So a process that swaps
+ * folders for links meanwhile can make a copy fail or be about other things that lie in the same root, but never leads it out.
  *
  * All functions return 0 or -errno with e set. A sink's failure ends the source, and is what that returns.
  */
 #ifndef TREE_TREE_H
 #define TREE_TREE_H
+
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "wire/tree.h"
@@ -40,10 +42,19 @@ struct tree_progress {
 
 /* ---- folders ---- */
 
+/* A folder, by what it is. */
+struct tree_file_id {
+	dev_t dev;
+	ino_t ino;
+};
+
 struct tree_read_opts {
 	bool follow; /* a link that is the root is replaced by what it leads to, as stat(2) finds it (cp -L) */
 	bool one_fs;	 /* what is mounted below is passed over, its folder stays */
 	bool no_content; /* only the root's entry */
+	/* Folders below the root that come as if they were empty; borrowed. */
+	const struct tree_file_id *pass_over;
+	size_t n_pass_over;
 	struct tree_progress progress;
 };
 /*
@@ -51,7 +62,9 @@ struct tree_read_opts {
  * times, holes (SEEK_DATA), links between its files, extended attributes of files and folders (capabilities, ACLs, user.*
  * and trusted.*; what of them may not be read is left out). A file that shrinks while it is read is filled with zeros, one that
  * grows is cut. Entries of a folder come in the order of their names, bytewise. What vanishes before it was opened is passed
- * over, sockets are too; one that is the root is -EINVAL. No file is waited for, and of a deep tree few descriptors are held.
+ * over (and what the kernel says to be gone when it is read: processes), sockets are too; one that is the root is -EINVAL. Files
+ * that the kernel makes up (/proc, /sys) come with the length that they had when they were read; over 4 MiB they are -EFBIG. No
+ * file is waited for, and of a deep tree few descriptors are held.
  */
 int tree_read_folder(int dirfd, const char *name, const struct tree_read_opts *o, const struct tree_sink *to,
 	struct err *e);
@@ -68,6 +81,7 @@ enum tree_owner {
 struct tree_write_opts {
 	enum tree_owner owner;
 	bool root_attr;			 /* a root folder that is there gets the root entry's attributes */
+	bool durable;			 /* what would lie in memory only (tmpfs, ramfs) is -ENOMEDIUM */
 	bool sync;			 /* everything is on the disk when `end` returns */
 	uint64_t max_entries, max_bytes; /* 0: no limit */
 	struct tree_progress progress;
@@ -104,7 +118,8 @@ void tree_stream_free(struct tree_stream *s);
 DEFINE_CLEANUP(struct tree_stream *, tree_stream_free)
 
 /*
- * Reads one tree off a blocking descriptor; `in` holds what was read before, and then what came behind the tree. It is checked in
+ * Reads one tree off a blocking descriptor, or off one that does not block (O_NONBLOCK), as for a pipe, which has no limit of its
+ * own: then -ETIMEDOUT when nothing comes for a minute. `in` holds what was read before, and then what came behind the tree. It is checked in
  * every respect that wire/tree.h names, the order included: -EBADMSG. -EPIPE when it ends before its end; -EREMOTEIO with the
  * sender's text when that failed; -E2BIG for more than 16 million entries.
  */

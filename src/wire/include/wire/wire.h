@@ -62,14 +62,19 @@
  *
  * FREEZE (the same port; a connection of its own)
  *
- *     host  > FREEZE        writes wait, and everything written so far is on the scratch disk, as after an unmount
+ *     host  > FREEZE        writes wait, and everything written so far is on the scratch disk, as after an unmount. While another
+ *                           connection's FREEZE lasts, this one waits for its end, for 10 s
  *     guest > DONE          until the host closes, or WIRE_FREEZE_MAX_S have passed: then the guest closes | FAIL
+ *     host  > FREEZE        again, when it has its copy
+ *     guest > DONE          nothing was written all the time; from here on it may be, and the guest closes | FAIL. Without this
+ *                           DONE the copy is worth nothing: the guest's closing comes after it has thawed
  *
  * COPY (the same port; a connection of its own for each). Paths are the box's, seen with its mounts; links in them are
  * followed inside of it.
  *
  *     host  > COPY_OUT      struct wire_copy
- *     guest > DONE          then a tree (wire/tree.h): what is at the path | FAIL, its status an errno of Linux
+ *     guest > DONE          then a tree (wire/tree.h): what is at the path | FAIL, its status an errno of Linux. What is mounted
+ *                           at /proc, /sys and /dev comes as empty folders, unless it is at the path, or the path leads there
  *
  *     host  > COPY_IN       struct wire_copy
  *     guest > DONE          the host sends a tree, which is put at the path | FAIL likewise
@@ -253,8 +258,8 @@ struct wire_forward {
 void wire_forward_done(struct wire_forward *f);
 
 /*
- * What is at `path` itself is the tree's root, whose entry has the path "". Where `path` ends with "/." or "/", or follow is set, a
- * link there is followed.
+ * What is at `path` itself is the tree's root, whose entry has the path "". Where `path` ends with "/." or "/", or follow is set,
+ * a link there is followed.
  */
 struct wire_copy {
 	char *path;	 /* absolute */
@@ -267,6 +272,7 @@ struct wire_copy {
 	 */
 	bool keep_owner; /* IN: entries keep their owners; else all belong to root */
 	bool root_attr;	 /* IN: a root folder that is there gets the entry's mode, owner and times */
+	bool durable; /* IN: what would be in memory (tmpfs), and gone with the machine, is refused: ENOMEDIUM */
 };
 void wire_copy_done(struct wire_copy *c);
 
