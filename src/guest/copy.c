@@ -60,11 +60,11 @@ static bool strip(char *path)
 /* Puts a link's target in the place of the path's last component, which begins at base. */
 static int put_target(char path[WIRE_PATH_MAX + 1], size_t base, const char *target)
 {
-	size_t at = *target == '/' ? 0 : base;
+	size_t at = *target == '/' ? 0 : base, len = strlen(target);
 
-	if (at + strlen(target) > WIRE_PATH_MAX)
+	if (at + len > WIRE_PATH_MAX)
 		return -ENAMETOOLONG;
-	strcpy(path + at, target);
+	memcpy(path + at, target, len + 1);
 	return 0;
 }
 
@@ -74,7 +74,7 @@ int copy_find(int root, const char *path, bool follow, struct copy_place *ret)
 
 	if (strlen(path) > WIRE_PATH_MAX)
 		return -ENAMETOOLONG;
-	strcpy(p, path);
+	memcpy(p, path, strlen(path) + 1);
 	for (int i = 0; i < LINKS_MAX; i++) {
 		bool whole = strip(p);
 		char *slash = whole ? NULL : strrchr(p, '/'), *base = slash ? slash + 1 : p;

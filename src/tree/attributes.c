@@ -33,13 +33,11 @@ static int set_xattrs(int fd, enum tree_owner owner, const struct wire_entry *en
 
 		if (!tree_xattr_travels(x->name))
 			continue;
-		if (owner == TREE_OWNER_KEEP)
-			r = set_xattr(fd, x->name, x);
-		else if (owner == TREE_OWNER_STORED)
+		if (owner == TREE_OWNER_STORED)
 			r = stored_xattr_name(x->name, name) < 0 ? 0 : set_xattr(fd, name, x);
-		else if (strncmp(x->name, "user.", 5) ==
-			 0) /* ACLs and capabilities go by the owners of elsewhere */
+		else if (owner == TREE_OWNER_KEEP || strncmp(x->name, "user.", 5) == 0)
 			r = set_xattr(fd, x->name, x);
+		/* Else: ACLs and capabilities go by the owners of elsewhere. */
 	}
 	return r;
 }

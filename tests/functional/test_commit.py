@@ -115,11 +115,10 @@ class Commit(CommitTest):
 
     @core
     def test_a_hole_too_large_for_a_layer(self):
-        self.named("hole", "box", "truncate", "-s", "4T", "/hole")
+        self.named("hole", "box", "truncate", "-s", str(4 << 40), "/hole")
         before = self.inventory()
-        start = time.monotonic()
+        # To read it would take longer.
         self.assert_one_line(self.home.run("commit", "hole", timeout=300), 1, "the layer is larger than 65536 MiB")
-        self.assertLess(time.monotonic() - start, 60)
         self.assertEqual(self.inventory(), before)
 
     @core

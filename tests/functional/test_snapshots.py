@@ -137,7 +137,8 @@ class Snapshot(SnapshotTest):
         for other in (self.box("other", "debian", "true"), "never", ids[0]):
             before = self.home.ok("export", other).out
             self.assert_one_line(self.home.run("snapshot", "restore", other, "s"), 1,
-                                 r"snapshot s is of box seed \([0-9a-f]{12}\) \(make a new box of it: a3s-box snapshot restore s --name")
+                                 r"snapshot s is of box seed \([0-9a-f]{12}\) \(make a new box of it: "
+                                 r"a3s-box snapshot restore s --name")
             self.assertEqual(self.home.ok("export", other).out, before)
 
     def full_tar(self, box):
