@@ -335,6 +335,7 @@ static volatile char *shared; /* memory of the parent and its children */
 /* Many files with the blocks of one would fill the host's disk. */
 static void test_blocks_used_many_times(void **state)
 {
+	SKIP_IN_EMULATOR();
 	struct world *w = *state;
 	struct dump d = {0};
 	struct err e;
