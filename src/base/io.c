@@ -169,10 +169,10 @@ int io_write_file_at(int dirfd, const char *path, const void *buf, size_t len, m
 	return dfd < 0 ? -errno : io_fsync_dir(dfd);
 }
 
-int io_openat2(int dirfd, const char *path, uint64_t flags, mode_t mode, uint64_t resolve)
+int io_openat2(int dirfd, const char *path, uint64_t flags, uint64_t resolve)
 {
 	enum { TRIES = 64 };
-	struct open_how how = {.flags = flags | O_CLOEXEC, .mode = mode, .resolve = resolve};
+	struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve};
 
 	for (int i = 0; i < TRIES; i++) {
 		int fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof(how));

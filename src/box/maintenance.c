@@ -31,6 +31,7 @@
 #include "base/loop.h"
 #include "box/network.h"
 #include "box/seccomp.h"
+#include "machine-parts.h"
 #include "run.h"
 #include "sup-fs.h"
 #include "wire/conn.h"
@@ -78,7 +79,7 @@ struct maintenance {
 	struct box_fs fs;
 	struct loop_source *fs_end;
 	struct machine_config config;
-	char *kernel, *initrd, *monitor, *image, *scratch, *run_dir;
+	struct machine_parts parts;
 	struct loop_source *machine_end, *timer, *control_io, *handshake_io;
 	int control_listen_fd, handshake_fd;
 	struct handshake handshake;
@@ -516,44 +517,6 @@ static void join(struct maintenance *m)
 
 /* ---- the caller's side ---- */
 
-static int find_parts(struct maintenance *m, struct err *e)
-{
-	struct machine_config *c = &m->config;
-	const struct box_config *bc = &m->box->config;
-	CLEANUP_CLOSE int cache = io_open_dir_at(m->st->home_fd, "cache", true);
-	struct accel_info info;
-
-	accel_probe(cache, &info);
-	int r = accel_choose(bc->accel, &info, &c->accel, e);
-	if (r < 0)
-		return r;
-	m->kernel = box_find_asset("vmlinux", e);
-	m->initrd = m->kernel ? box_find_asset("initramfs.cpio", e) : NULL;
-	if (m->initrd && c->accel == ACCEL_KVM)
-		m->monitor = box_find_asset("a3s-box-vmm", e);
-	if (!m->initrd || (c->accel == ACCEL_KVM && !m->monitor))
-		return e->code;
-	m->image = str_printf("%s/%s", m->st->home, m->box->disk);
-	m->scratch = str_printf("%s/boxes/%s/scratch.img", m->st->home, m->box->id);
-	m->run_dir = str_printf("%s/run/%s", m->st->home, m->box->id);
-	if (!m->image || !m->scratch || !m->run_dir)
-		return err_oom(e);
-	c->name = m->run_dir;
-	c->kernel = m->kernel;
-	c->initrd = m->initrd;
-	c->monitor = m->monitor;
-	c->vcpus = bc->vcpus;
-	c->mem_bytes = bc->mem_bytes;
-	c->disks[0] = (struct machine_disk){.path = m->image, .read_only = true};
-	c->disks[1] = (struct machine_disk){.path = m->scratch};
-	c->n_disks = 2;
-	c->tsc_khz = info.tsc_khz;
-	c->vsock_dirfd = m->vsock_fd;
-	c->hold_fd = m->lock_fd;
-	c->restore_state_fd = c->restore_mem_fd = -1;
-	return 0;
-}
-
 static int prepare(struct maintenance *m, struct err *e)
 {
 	CLEANUP_CLOSE int box_dir = box_open_box_dir(m->st, m->box->id, true, e);
@@ -568,8 +531,10 @@ static int prepare(struct maintenance *m, struct err *e)
 	m->vsock_fd = io_open_dir_at(m->run_fd, RUN_VSOCK_DIR, true);
 	if (m->vsock_fd < 0)
 		return err_sys(e, m->vsock_fd, "cannot make the folder of the box's sockets");
-	r = find_parts(m, e);
+	r = machine_parts_find(m->st, m->box, &m->parts, &m->config, e);
 	if (r == 0) {
+		m->config.vsock_dirfd = m->vsock_fd;
+		m->config.hold_fd = m->lock_fd;
 		m->order_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		r = m->order_fd < 0 ? -errno : loop_new(&m->loop);
 		if (r < 0)
@@ -667,12 +632,7 @@ void maintenance_free(struct maintenance *m)
 	close_fd(&m->vsock_fd);
 	pthread_mutex_destroy(&m->mutex);
 	pthread_cond_destroy(&m->changed);
-	free(m->kernel);
-	free(m->initrd);
-	free(m->monitor);
-	free(m->image);
-	free(m->scratch);
-	free(m->run_dir);
+	machine_parts_done(&m->parts);
 	box_free(m->box);
 	free(m);
 }

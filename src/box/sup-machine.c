@@ -7,6 +7,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "machine-parts.h"
 #include "run.h"
 #include "supervisor.h"
 
@@ -146,89 +147,32 @@ void sup_machine_release_fs(struct supervisor *s)
 	box_fs_end(&s->run.fs);
 }
 
-/* What the machine is made of, found by name. */
-struct parts {
-	char *kernel, *initrd, *monitor, *qemu_net, *image, *scratch, *run_dir;
-};
-
-static void parts_done(struct parts *p)
-{
-	free(p->kernel);
-	free(p->initrd);
-	free(p->monitor);
-	free(p->qemu_net);
-	free(p->image);
-	free(p->scratch);
-	free(p->run_dir);
-}
-
-static int find_parts(const struct supervisor *s, struct parts *p, struct err *e)
-{
-	p->kernel = box_find_asset("vmlinux", e);
-	p->initrd = p->kernel ? box_find_asset("initramfs.cpio", e) : NULL;
-	if (!p->initrd)
-		return e->code;
-	if (s->accel == ACCEL_KVM) {
-		p->monitor = box_find_asset("a3s-box-vmm", e);
-		if (!p->monitor)
-			return e->code;
-	}
-	p->image = str_printf("%s/%s", s->st->home, s->box->disk);
-	p->scratch = str_printf("%s/boxes/%s/scratch.img", s->st->home, s->box->id);
-	p->run_dir = str_printf("%s/run/%s", s->st->home, s->box->id);
-	return p->image && p->scratch && p->run_dir ? 0 : err_oom(e);
-}
-
-static int choose_accel(struct supervisor *s, uint64_t *ret_tsc_khz, struct err *e)
-{
-	struct accel_info info;
-	CLEANUP_CLOSE int cache = io_open_dir_at(s->st->home_fd, "cache", true);
-
-	accel_probe(cache, &info);
-	*ret_tsc_khz = info.tsc_khz;
-	return accel_choose(s->box->config.accel, &info, &s->accel, e);
-}
-
 int sup_machine_start(struct supervisor *s, struct err *e)
 {
 	CLEANUP_CLOSE int console = -1;
 	CLEANUP_CLOSE int messages = -1;
-	CLEANUP(parts_done) struct parts p = {0};
-	uint64_t tsc_khz;
+	CLEANUP(machine_parts_done) struct machine_parts p = {0};
+	CLEANUP_FREE char *qemu_net = NULL;
+	struct machine_config c;
 
-	int r = choose_accel(s, &tsc_khz, e);
-	if (r == 0)
-		r = find_parts(s, &p, e);
+	int r = machine_parts_find(s->st, s->box, &p, &c, e);
 	if (r == 0)
 		r = capture_open(s, &s->run.console, "console.log", &console, e);
 	if (r == 0)
 		r = capture_open(s, &s->run.messages, "machine.log", &messages, e);
 	if (r < 0)
 		return r;
-	struct machine_config c = {
-		.name = p.run_dir,
-		.kernel = p.kernel,
-		.initrd = p.initrd,
-		.monitor = p.monitor,
-		.vcpus = s->box->config.vcpus,
-		.mem_bytes = s->box->config.mem_bytes,
-		.disks = {{.path = p.image, .read_only = true}, {.path = p.scratch}},
-		.n_disks = 2,
-		.accel = s->accel,
-		.tsc_khz = tsc_khz,
-		.vsock_dirfd = s->vsock_fd,
-		.hold_fd = s->lock_fd,
-		.console_fd = console,
-		.log_fd = messages,
-		.debug_serial = getenv("A3S_DEBUG_SERIAL") != NULL,
-		.restore_state_fd = -1,
-		.restore_mem_fd = -1,
-	};
+	s->accel = c.accel;
+	c.vsock_dirfd = s->vsock_fd;
+	c.hold_fd = s->lock_fd;
+	c.console_fd = console;
+	c.log_fd = messages;
+	c.debug_serial = getenv("A3S_DEBUG_SERIAL") != NULL;
 	sup_milestone(s, "starting the machine");
 	r = sup_net_prepare(s, &c.net, e);
 	if (r == 0 && c.net.present && s->accel != ACCEL_KVM) {
-		c.qemu_net = p.qemu_net = box_find_asset("a3s-box-qemu.so", e);
-		r = p.qemu_net ? 0 : e->code;
+		c.qemu_net = qemu_net = box_find_asset("a3s-box-qemu.so", e);
+		r = qemu_net ? 0 : e->code;
 	}
 	if (r == 0)
 		r = start_fs(s, messages, &c, e);

@@ -206,3 +206,19 @@ json_t *json_from_pairs(const struct strv *l)
 	}
 	return j;
 }
+
+int app_each(const struct cmd *c, struct app *a, int argc, char **argv, bool force,
+	int (*fn)(struct app *a, const char *ref, bool force, struct err *e))
+{
+	int status = 0;
+
+	for (int i = 1; i < argc; i++) {
+		struct err e = {0};
+		int r = fn(a, argv[i], force, &e);
+		if (r < 0)
+			status = app_fail(c, &e, 1);
+		else if (r == 0)
+			printf("%s\n", argv[i]);
+	}
+	return status;
+}

@@ -25,6 +25,12 @@ int app_fail(const struct cmd *c, struct err *e, int status);
 int app_not_running(const struct box *b, const char *start, struct err *e);
 /* "requires …" for a wrong number of arguments. Returns c->usage_status. */
 int app_usage(const struct cmd *c, const char *what);
+/*
+ * Does it to each of argv[1..]: fn returns 0, and the name is printed; 1: nothing is to be said; or -errno with e set, which is
+ * told, and the others follow. Returns the command's status.
+ */
+int app_each(const struct cmd *c, struct app *a, int argc, char **argv, bool force,
+	int (*fn)(struct app *a, const char *ref, bool force, struct err *e));
 
 /* A table as Docker prints it: upper-case headings, columns three spaces apart. Cells are copied. */
 struct table;

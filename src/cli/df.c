@@ -251,18 +251,6 @@ static const struct format_field box_fields[] = {{"ID", "BOX ID"}, {"Image", "IM
 	{"LocalVolumes", "LOCAL VOLUMES"}, {"Size", "SIZE"}, {"RunningFor", "CREATED"}, {"State", "STATE"},
 	{"Names", "NAMES"}, {"SizeBytes", "BYTES"}, {NULL, NULL}};
 
-/* mount_texts: type, source, target of each. */
-static json_t *local_volumes_json(const struct box *b)
-{
-	char text[24];
-	size_t n = 0;
-
-	for (size_t i = 0; i + 2 < b->mount_texts.n; i += 3)
-		n += strcmp(b->mount_texts.v[i], "volume") == 0;
-	snprintf(text, sizeof(text), "%zu", n);
-	return json_string(text);
-}
-
 static json_t *get_box(void *data, size_t row, size_t field)
 {
 	const struct usage *u = data;
@@ -275,7 +263,7 @@ static json_t *get_box(void *data, size_t row, size_t field)
 	case 1:
 		return json_from_text(b->image);
 	case 2:
-		return local_volumes_json(b);
+		return usage_volumes_json(b);
 	case 3:
 		return json_string(format_size(text, sizeof(text), u->box_bytes[row]));
 	case 4:

@@ -231,6 +231,16 @@ int cmd_network_create(const struct cmd *c, int argc, char **argv)
 
 /* ---- rm ---- */
 
+static int remove_one(struct app *a, const char *ref, bool force, struct err *e)
+{
+	CLEANUP(box_network_freep) struct box_network *n = NULL;
+	int r = box_network_find(a->st, ref, &n, e);
+
+	if (r == 0)
+		r = box_network_remove(a->st, n, e);
+	return r == -ENOENT && force ? 1 : r;
+}
+
 int cmd_network_rm(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(app_close) struct app a = {0};
@@ -238,7 +248,6 @@ int cmd_network_rm(const struct cmd *c, int argc, char **argv)
 	struct opt opts[] = {
 		{'f', "force", OPT_FLAG, &force, NULL, "a network that is not there is no failure"}, {0}};
 	struct err e = {0};
-	int status = 0;
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
 	if (r > 0)
@@ -249,19 +258,7 @@ int cmd_network_rm(const struct cmd *c, int argc, char **argv)
 		r = app_open(&a, false, &e);
 	if (r < 0)
 		return app_fail(c, &e, 1);
-	for (int i = 1; i < argc; i++) {
-		CLEANUP(box_network_freep) struct box_network *n = NULL;
-		r = box_network_find(a.st, argv[i], &n, &e);
-		if (r == 0)
-			r = box_network_remove(a.st, n, &e);
-		if (r == -ENOENT && force)
-			continue;
-		if (r < 0)
-			status = app_fail(c, &e, 1);
-		else
-			printf("%s\n", argv[i]);
-	}
-	return status;
+	return app_each(c, &a, argc, argv, force, remove_one);
 }
 
 /* ---- prune ---- */

@@ -176,17 +176,6 @@ static json_t *mounts_json(const struct listing *l, const struct box *b)
 	return json_from_joined(&names, ",");
 }
 
-static json_t *local_volumes_json(const struct box *b)
-{
-	char text[24];
-	size_t n = 0;
-
-	for (size_t i = 0; i + 2 < b->mount_texts.n; i += 3)
-		n += strcmp(b->mount_texts.v[i], "volume") == 0;
-	snprintf(text, sizeof(text), "%zu", n);
-	return json_string(text);
-}
-
 static json_t *get_field(void *data, size_t row, size_t field)
 {
 	const struct listing *l = data;
@@ -227,7 +216,7 @@ static json_t *get_field(void *data, size_t row, size_t field)
 	case FIELD_MOUNTS:
 		return mounts_json(l, b);
 	case FIELD_LOCAL_VOLUMES:
-		return local_volumes_json(b);
+		return usage_volumes_json(b);
 	default:
 		return json_string("");
 	}

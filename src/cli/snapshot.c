@@ -148,12 +148,19 @@ static void collect_images(struct app *a)
 		log_warn("%s", e.msg);
 }
 
+static int remove_one(struct app *a, const char *ref, bool force, struct err *e)
+{
+	CLEANUP(box_snapshot_freep) struct box_snapshot *s = NULL;
+	int r = box_snapshot_find(a->st, ref, &s, e);
+
+	return r < 0 ? r : box_snapshot_remove(a->st, s->id, e);
+}
+
 int cmd_snapshot_rm(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(app_close) struct app a = {0};
 	struct opt opts[] = {{0}};
 	struct err e = {0};
-	int status = 0;
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
 	if (r > 0)
@@ -164,16 +171,7 @@ int cmd_snapshot_rm(const struct cmd *c, int argc, char **argv)
 		r = app_open(&a, true, &e);
 	if (r < 0)
 		return app_fail(c, &e, 1);
-	for (int i = 1; i < argc; i++) {
-		CLEANUP(box_snapshot_freep) struct box_snapshot *s = NULL;
-		r = box_snapshot_find(a.st, argv[i], &s, &e);
-		if (r == 0)
-			r = box_snapshot_remove(a.st, s->id, &e);
-		if (r < 0)
-			status = app_fail(c, &e, 1);
-		else
-			printf("%s\n", argv[i]);
-	}
+	int status = app_each(c, &a, argc, argv, false, remove_one);
 	collect_images(&a);
 	return status;
 }

@@ -11,5 +11,7 @@ uint64_t usage_tree_bytes(int dirfd, const char *path);
 uint64_t usage_box_bytes(const struct app *a, const char *id);
 /* The disk that a box writes to. */
 uint64_t usage_scratch_bytes(const struct app *a, const char *id);
+/* How many volumes a box of box_list_brief (BOX_PART_MOUNTS) has, as text. */
+json_t *usage_volumes_json(const struct box *b);
 
 #endif

@@ -130,6 +130,16 @@ int cmd_volume_inspect(const struct cmd *c, int argc, char **argv)
 
 /* ---- rm ---- */
 
+static int remove_one(struct app *a, const char *ref, bool force, struct err *e)
+{
+	CLEANUP(box_volume_freep) struct box_volume *v = NULL;
+	int r = box_volume_find(a->st, ref, &v, e);
+
+	if (r == 0)
+		r = box_volume_remove(a->st, v->name, e);
+	return r == -ENOENT && force ? 0 : r;
+}
+
 int cmd_volume_rm(const struct cmd *c, int argc, char **argv)
 {
 	CLEANUP(app_close) struct app a = {0};
@@ -137,7 +147,6 @@ int cmd_volume_rm(const struct cmd *c, int argc, char **argv)
 	struct opt opts[] = {
 		{'f', "force", OPT_FLAG, &force, NULL, "a volume that is not there is no failure"}, {0}};
 	struct err e = {0};
-	int status = 0;
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
 	if (r > 0)
@@ -148,17 +157,7 @@ int cmd_volume_rm(const struct cmd *c, int argc, char **argv)
 		r = app_open(&a, false, &e);
 	if (r < 0)
 		return app_fail(c, &e, 1);
-	for (int i = 1; i < argc; i++) {
-		CLEANUP(box_volume_freep) struct box_volume *v = NULL;
-		r = box_volume_find(a.st, argv[i], &v, &e);
-		if (r == 0)
-			r = box_volume_remove(a.st, v->name, &e);
-		if (r < 0 && !(r == -ENOENT && force))
-			status = app_fail(c, &e, 1);
-		else
-			printf("%s\n", argv[i]);
-	}
-	return status;
+	return app_each(c, &a, argc, argv, force, remove_one);
 }
 
 /* ---- prune ---- */

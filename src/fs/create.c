@@ -242,10 +242,7 @@ int op_mkdir(struct request *r)
 	int err, dirfd, fd = -1;
 
 	memcpy(&in, r->body, sizeof(in));
-	err = take_name(r, &at, &name);
-	if (err < 0)
-		return err;
-	dirfd = node_fd(r->s, r->node);
+	dirfd = take_place(r, &at, &name);
 	if (dirfd < 0)
 		return dirfd;
 	err = wanted(r, dirfd, S_IFDIR | (in.mode & 07777), &want);

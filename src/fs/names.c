@@ -139,10 +139,7 @@ static int remove_entry(struct request *r, int flags)
 	size_t at = 0;
 	int err, dirfd;
 
-	err = take_name(r, &at, &name);
-	if (err < 0)
-		return err;
-	dirfd = node_fd(r->s, r->node);
+	dirfd = take_place(r, &at, &name);
 	if (dirfd < 0)
 		return dirfd;
 	keep_unnamed(r, r->node, dirfd, name);

@@ -224,6 +224,13 @@ int take_name(const struct request *r, size_t *at, const char **ret)
 	return 0;
 }
 
+int take_place(const struct request *r, size_t *at, const char **ret)
+{
+	int err = take_name(r, at, ret);
+
+	return err < 0 ? err : node_fd(r->s, r->node);
+}
+
 bool fs_header(const struct iovec *out, unsigned n_out, struct fuse_in_header *ret)
 {
 	return gather(out, n_out, 0, ret, sizeof(*ret)) == sizeof(*ret);

@@ -177,6 +177,8 @@ size_t reply_room(const struct request *r);
  * into the body.
  */
 int take_name(const struct request *r, size_t *at, const char **ret);
+/* The same of a name in the folder that the request is about, whose descriptor is returned: node_done_fd. Or -errno. */
+int take_place(const struct request *r, size_t *at, const char **ret);
 
 /* ---- inode.c ---- */
 

@@ -40,7 +40,7 @@
 static int open_in(int root, const char *path)
 {
 	return io_openat2(
-		root, *path ? path : ".", O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+		root, *path ? path : ".", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
 /* Takes "/" and "/." off the end. Returns whether there was any, or nothing is left: the path means a folder itself. */
@@ -108,25 +108,13 @@ int copy_find(int root, const char *path, bool follow, struct copy_place *ret)
 
 /* ---- answers ---- */
 
-static int send_all(int fd, struct buf *out)
-{
-	while (out->len) {
-		ssize_t n = send(fd, buf_data(out), out->len, MSG_NOSIGNAL);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		buf_consume(out, (size_t)MAX_OF(n, 0));
-	}
-	return 0;
-}
-
 static int answer(int fd, int r, const char *text)
 {
 	CLEANUP(buf_done) struct buf out = {0};
 	int put = r < 0 ? wire_put_fail(&out, (uint32_t)MIN_OF(-r, 255), text)
 			: wire_put(&out, WIRE_DONE, NULL, 0);
 
-	return put < 0 ? put : send_all(fd, &out);
+	return put < 0 ? put : io_write_full(fd, buf_data(&out), out.len);
 }
 
 /* "PATH: no such file or directory" */

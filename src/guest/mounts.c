@@ -61,7 +61,7 @@ static int mount_device(void)
 
 static int open_below(int dir, const char *path)
 {
-	return io_openat2(dir, path, O_PATH, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
+	return io_openat2(dir, path, O_PATH, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
 }
 
 /* A path below an export, through no link; folders that are missing are made. O_PATH, or -errno. */

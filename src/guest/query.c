@@ -142,19 +142,6 @@ static int answer(const struct spawn_box *box, const struct wire_frame *f, struc
 	}
 }
 
-/* Blocks, but no longer than the socket's time limit between two bytes. */
-static int send_all(int fd, struct buf *out)
-{
-	while (out->len) {
-		ssize_t n = send(fd, buf_data(out), out->len, MSG_NOSIGNAL);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		buf_consume(out, (size_t)MAX_OF(n, 0));
-	}
-	return 0;
-}
-
 static int receive(int fd, struct buf *in)
 {
 	uint8_t *room = buf_reserve(in, READ_CHUNK);
@@ -183,7 +170,8 @@ static int serve(const struct spawn_box *box, int fd, struct buf *in)
 		alarm(0);
 		wire_consume(in, &f);
 		if (r == 0)
-			r = send_all(fd, &out);
+			r = io_write_full(fd, buf_data(&out), out.len); /* the socket has a time limit */
+		buf_consume(&out, out.len);
 		if (r < 0)
 			return r;
 	}

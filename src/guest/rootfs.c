@@ -212,8 +212,7 @@ void rootfs_rehearse(void)
 static int ensure_dir(const char *path)
 {
 	for (int attempt = 0; attempt < 3; attempt++) {
-		int fd =
-			io_openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, 0, RESOLVE_NO_SYMLINKS);
+		int fd = io_openat2(AT_FDCWD, path, O_PATH | O_DIRECTORY | O_NOFOLLOW, RESOLVE_NO_SYMLINKS);
 
 		if (fd >= 0) {
 			close(fd);
@@ -400,19 +399,19 @@ static int open_etc_file(int root, const char *name)
 {
 	char path[64];
 	int fd;
-	CLEANUP_CLOSE int etc = io_openat2(root, "etc", O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT);
+	CLEANUP_CLOSE int etc = io_openat2(root, "etc", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
 
 	if (etc < 0) {
 		int r = ensure_dir(ROOT "/etc");
 
 		if (r < 0)
 			return r;
-		etc = io_openat2(root, "etc", O_PATH | O_DIRECTORY, 0, RESOLVE_IN_ROOT);
+		etc = io_openat2(root, "etc", O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT);
 		if (etc < 0)
 			return etc;
 	}
 	snprintf(path, sizeof(path), "etc/%s", name);
-	fd = io_openat2(root, path, O_PATH, 0, RESOLVE_IN_ROOT);
+	fd = io_openat2(root, path, O_PATH, RESOLVE_IN_ROOT);
 	if (fd != -ENOENT && fd != -ELOOP && fd != -ENOTDIR)
 		return fd;
 	if (unlinkat(etc, name, 0) < 0 && errno != ENOENT)

@@ -85,7 +85,7 @@ static int write_sysctl(int proc, const char *path, const char *value)
 {
 	CLEANUP_CLOSE int sys = openat(proc, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CLEANUP_CLOSE int fd =
-		sys < 0 ? -errno : io_openat2(sys, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+		sys < 0 ? -errno : io_openat2(sys, path, O_WRONLY, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 
 	/* One write is one setting. */
 	return fd < 0 ? fd : write(fd, value, strlen(value)) < 0 ? -errno : 0;
@@ -281,7 +281,7 @@ static int add_device(struct devices *d, int guest_dev, const char *spec, char *
 		snprintf(why, size, "device \"%.200s\": /dev/NAME[:/PATH][:rwm] is wanted", spec);
 		return r;
 	}
-	fd = io_openat2(guest_dev, map.from, O_PATH | O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+	fd = io_openat2(guest_dev, map.from, O_PATH | O_NOFOLLOW, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 	if (fd < 0 || fstat(fd, &st) < 0 ||
 		(!S_ISCHR(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))) {
 		snprintf(
@@ -334,7 +334,7 @@ static const char *const etc_files[] = {"/etc/hosts", "/etc/hostname", "/etc/res
 /* What is mounted on this very file, O_PATH; -1: nothing is. */
 static int open_mounted(const char *path)
 {
-	CLEANUP_CLOSE int fd = io_openat2(AT_FDCWD, path, O_PATH, 0, RESOLVE_NO_MAGICLINKS);
+	CLEANUP_CLOSE int fd = io_openat2(AT_FDCWD, path, O_PATH, RESOLVE_NO_MAGICLINKS);
 	struct statx st;
 
 	if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &st) < 0 || !S_ISREG(st.stx_mode) ||

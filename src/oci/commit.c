@@ -284,11 +284,6 @@ static const char *layer_type(const char *type)
 	return type;
 }
 
-static json_t *descriptor(const char *type, const char *digest, uint64_t size)
-{
-	return json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)size);
-}
-
 /* The base's descriptors with all they have (annotations, urls), and one for the layer. */
 static json_t *make_layers(const struct commit *cm)
 {
@@ -300,39 +295,10 @@ static json_t *make_layers(const struct commit *cm)
 		if (!type || json_object_set_new(d, "mediaType", type) < 0)
 			return NULL;
 	}
-	if (!a || (cm->layer && json_array_append_new(a, descriptor(OCI_TYPE_LAYER_GZ, cm->layer->digest,
-								 cm->layer->size)) < 0))
+	if (!a || (cm->layer && json_array_append_new(a, oci_descriptor_json(OCI_TYPE_LAYER_GZ,
+								 cm->layer->digest, cm->layer->size)) < 0))
 		return NULL;
 	return json_incref(a);
-}
-
-static char *make_manifest(const struct commit *cm, size_t config_len)
-{
-	CLEANUP(json_done)
-	json_t *j = json_pack("{s:i, s:s, s:o, s:o}", "schemaVersion", 2, "mediaType", OCI_TYPE_MANIFEST,
-		"config", descriptor(OCI_TYPE_CONFIG, cm->entry.config, config_len), "layers",
-		make_layers(cm));
-
-	return j ? json_dumps(j, JSON_COMPACT) : NULL;
-}
-
-/* Puts both in their places, and takes in what they say as if they had come from elsewhere. */
-static int put_documents(struct commit *cm, const char *config, struct err *e)
-{
-	int r = oci_put(cm->s, config, strlen(config), cm->entry.config, e);
-
-	if (r < 0)
-		return r;
-	CLEANUP_FREE char *manifest = make_manifest(cm, strlen(config));
-	if (!manifest)
-		return err_oom(e);
-	r = oci_manifest_parse(manifest, strlen(manifest), &cm->m, e);
-	if (r == 0)
-		r = oci_put(cm->s, manifest, strlen(manifest), cm->entry.manifest, e);
-	oci_digest_copy(cm->entry.served, cm->entry.manifest);
-	cm->entry.m = &cm->m;
-	cm->entry.c = &cm->c;
-	return r;
 }
 
 /* ---- disk and entering ---- */
@@ -478,7 +444,7 @@ static int commit_locked(struct commit *cm,
 	if (r == 0)
 		r = build_disk(cm, e);
 	if (r == 0)
-		r = put_documents(cm, config, e);
+		r = oci_put_documents(cm->s, config, make_layers(cm), &cm->c, &cm->m, &cm->entry, e);
 	if (r == 0)
 		r = oci_put_spool(cm->layer, e);
 	if (r == 0)

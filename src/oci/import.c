@@ -164,44 +164,19 @@ static int make_config(struct import *im, char **ret, struct err *e)
 	return *ret ? 0 : err_oom(e);
 }
 
-static json_t *descriptor(const char *type, const char *digest, uint64_t size)
-{
-	return json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)size);
-}
-
-static char *make_manifest(const struct import *im, size_t config_len)
-{
-	static const char *const types[] = {OCI_TYPE_LAYER, OCI_TYPE_LAYER_GZ, OCI_TYPE_LAYER_ZST};
-	CLEANUP(json_done)
-	json_t *j = json_pack("{s:i, s:s, s:o, s:[o]}", "schemaVersion", 2, "mediaType", OCI_TYPE_MANIFEST,
-		"config", descriptor(OCI_TYPE_CONFIG, im->entry.config, config_len), "layers",
-		descriptor(types[im->kind], im->layer->digest, im->layer->size));
-
-	return j ? json_dumps(j, JSON_COMPACT) : NULL;
-}
-
-/* Puts both in their places, and takes in what they say as if they had come from elsewhere. */
 static int put_documents(struct import *im, struct err *e)
 {
-	CLEANUP_FREE char *config = NULL, *manifest = NULL;
+	static const char *const types[] = {OCI_TYPE_LAYER, OCI_TYPE_LAYER_GZ, OCI_TYPE_LAYER_ZST};
+	CLEANUP_FREE char *config = NULL;
 	int r = make_config(im, &config, e);
 
 	if (r == 0)
 		r = oci_config_parse(config, strlen(config), &im->c, e);
-	if (r == 0)
-		r = oci_put(im->s, config, strlen(config), im->entry.config, e);
 	if (r < 0)
 		return r;
-	manifest = make_manifest(im, strlen(config));
-	if (!manifest)
-		return err_oom(e);
-	r = oci_manifest_parse(manifest, strlen(manifest), &im->m, e);
-	if (r == 0)
-		r = oci_put(im->s, manifest, strlen(manifest), im->entry.manifest, e);
-	oci_digest_copy(im->entry.served, im->entry.manifest);
-	im->entry.m = &im->m;
-	im->entry.c = &im->c;
-	return r;
+	json_t *layer = oci_descriptor_json(types[im->kind], im->layer->digest, im->layer->size);
+	return oci_put_documents(
+		im->s, config, layer ? json_pack("[o]", layer) : NULL, &im->c, &im->m, &im->entry, e);
 }
 
 /* ---- disk and entering ---- */

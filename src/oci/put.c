@@ -29,6 +29,37 @@ int oci_put(struct oci_store *s, const void *data, size_t n, char ret_digest[OCI
 	return r < 0 ? r : oci_put_spool(sp, e);
 }
 
+json_t *oci_descriptor_json(const char *type, const char *digest, uint64_t size)
+{
+	return json_pack("{s:s, s:s, s:I}", "mediaType", type, "digest", digest, "size", (json_int_t)size);
+}
+
+int oci_put_documents(struct oci_store *s, const char *config, json_t *layers, const struct oci_config *c,
+	struct oci_manifest *m, struct oci_entry *en, struct err *e)
+{
+	CLEANUP_FREE char *manifest = NULL;
+	json_t *j;
+	int r = layers ? oci_put(s, config, strlen(config), en->config, e) : err_oom(e);
+
+	if (r < 0) {
+		json_decref(layers);
+		return r;
+	}
+	j = json_pack("{s:i, s:s, s:o, s:o}", "schemaVersion", 2, "mediaType", OCI_TYPE_MANIFEST, "config",
+		oci_descriptor_json(OCI_TYPE_CONFIG, en->config, strlen(config)), "layers", layers);
+	manifest = j ? json_dumps(j, JSON_COMPACT) : NULL;
+	json_decref(j);
+	if (!manifest)
+		return err_oom(e);
+	r = oci_manifest_parse(manifest, strlen(manifest), m, e);
+	if (r == 0)
+		r = oci_put(s, manifest, strlen(manifest), en->manifest, e);
+	oci_digest_copy(en->served, en->manifest);
+	en->m = m;
+	en->c = c;
+	return r;
+}
+
 /* ---- trimming ---- */
 
 static void note_untagged(void *data, const char *key, const char *value)

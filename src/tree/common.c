@@ -8,7 +8,7 @@
 
 int tree_open(int dirfd, const char *name, uint64_t flags, uint64_t resolve)
 {
-	return io_openat2(dirfd, name, flags, 0, resolve | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+	return io_openat2(dirfd, name, flags, resolve | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
 static bool starts(const char *s, const char *prefix)

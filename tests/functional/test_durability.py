@@ -44,6 +44,23 @@ class DurabilityTest(BoxTest):
     def gone(self):
         wait_for("the box's processes to end", lambda: not self.home.processes(), 60)
 
+    def killed_while_it_writes(self, p, victim, delay_s):
+        """The lines that p had printed, each something acknowledged, when the victim was killed."""
+        acknowledged = []
+        reader = threading.Thread(target=lambda: acknowledged.extend(p.stdout))
+        reader.start()
+        try:
+            wait_for("a first write", lambda: acknowledged or p.poll() is not None, 120)
+            time.sleep(delay_s)
+            self.kill(victim)
+            p.wait(60)
+        finally:
+            p.kill()
+            reader.join()
+            p.stdout.close()
+        self.gone()
+        return acknowledged
+
     def each_round(self, one):
         rng = random.Random("%d %s" % (SEED, type(self).__name__))
         for n in range(ROUNDS):
@@ -59,19 +76,7 @@ class Sqlite(DurabilityTest):
     def one(self, journal, victim, delay_s):
         p = self.home.popen("run", "--rm", "-v", "data:/data", "-v", "%s:/w.py:ro" % self.writer, "python", "python3",
                             "/w.py", journal, stderr=subprocess.DEVNULL)
-        acknowledged = []
-        reader = threading.Thread(target=lambda: acknowledged.extend(p.stdout))
-        reader.start()
-        try:
-            wait_for("a first commit", lambda: acknowledged or p.poll() is not None, 120)
-            time.sleep(delay_s)
-            self.kill(victim)
-            p.wait(60)
-        finally:
-            p.kill()
-            reader.join()
-            p.stdout.close()
-        self.gone()
+        acknowledged = self.killed_while_it_writes(p, victim, delay_s)
         # A line may have been cut; all before it were whole.
         last = max(int(line) for line in acknowledged if line.endswith(b"\n"))
         text = self.home.ok("run", "--rm", "-v", "data:/data", "python", "python3", "-c", SQLITE_CHECK).text
@@ -105,19 +110,7 @@ class Redis(DurabilityTest):
     def one(self, victim, delay_s):
         # INCR answers with the number: each line is a write that redis has acknowledged after its fsync.
         p = self.home.popen("exec", "db", "redis-cli", "-r", "1000000", "incr", "n", stderr=subprocess.DEVNULL)
-        acknowledged = []
-        reader = threading.Thread(target=lambda: acknowledged.extend(p.stdout))
-        reader.start()
-        try:
-            wait_for("a first write", lambda: acknowledged or p.poll() is not None, 60)
-            time.sleep(delay_s)
-            self.kill(victim)
-            p.wait(60)
-        finally:
-            p.kill()
-            reader.join()
-            p.stdout.close()
-        self.gone()
+        acknowledged = self.killed_while_it_writes(p, victim, delay_s)
         numbers = [int(m[1]) for line in acknowledged if (m := re.fullmatch(rb"(?:\(integer\) )?(\d+)\n", line))]
         self.assertTrue(numbers, acknowledged[:3])
         self.start("start", "db")

@@ -29,11 +29,11 @@ int io_read_file_at(int dirfd, const char *path, size_t max, char **ret, size_t 
 int io_write_file_at(int dirfd, const char *path, const void *buf, size_t len, mode_t mode);
 
 /*
- * openat2(2): flags are those of open(2), O_CLOEXEC is added; mode is 0 without O_CREAT; resolve are RESOLVE_*. Where something
+ * openat2(2): flags are those of open(2), but O_CREAT, O_CLOEXEC is added; resolve are RESOLVE_*. Where something
  * is renamed on the way of a lookup that ".." may not lead out of, the kernel gives up with EAGAIN: it is tried again, a bounded
  * number of times. fd or -errno; -ENOSYS where the kernel, or an emulator of another architecture, has no such call.
  */
-int io_openat2(int dirfd, const char *path, uint64_t flags, mode_t mode, uint64_t resolve);
+int io_openat2(int dirfd, const char *path, uint64_t flags, uint64_t resolve);
 /* Opens (and with create makes, mode 0700) a directory below dirfd, not following a final link. fd or -errno. */
 int io_open_dir_at(int dirfd, const char *path, bool create);
 /* mkdir -p of an absolute or relative path with mode for new parts. Returns 0 or -errno. */
