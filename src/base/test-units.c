@@ -146,6 +146,27 @@ static void moments_are_dates_seconds_or_ages(void **state)
 	}
 }
 
+static void dates_are_what_the_c_library_says(void **state)
+{
+	for (int year = 1970; year <= 2261; year++) {
+		for (int month = 1; month <= 12; month++) {
+			for (int day = 1; day <= 31; day++) {
+				struct tm tm = {.tm_year = year - 1900,
+					.tm_mon = month - 1,
+					.tm_mday = day,
+					.tm_hour = 23};
+				char text[32];
+				int64_t ns = -1;
+				time_t want = timegm(&tm);
+				bool exists = tm.tm_mday == day;
+				snprintf(text, sizeof(text), "%04d-%02d-%02dT23:00:00Z", year, month, day);
+				assert_int_equal(parse_time_ns(text, 0, &ns), exists ? 0 : -EINVAL);
+				assert_int_equal(ns, exists ? (int64_t)want * 1000000000 : -1);
+			}
+		}
+	}
+}
+
 static void signals_have_names_and_numbers(void **state)
 {
 	const struct {
@@ -282,6 +303,7 @@ int main(void)
 		cmocka_unit_test(sizes_are_binary_multiples),
 		cmocka_unit_test(durations_are_sums_of_parts),
 		cmocka_unit_test(moments_are_dates_seconds_or_ages),
+		cmocka_unit_test(dates_are_what_the_c_library_says),
 		cmocka_unit_test(signals_have_names_and_numbers),
 		cmocka_unit_test(sizes_are_printed_as_docker_does),
 		cmocka_unit_test(ages_are_printed_as_docker_does),

@@ -230,6 +230,30 @@ static bool take_zone(const char **s, bool *ret_local, int *ret_offset_s)
 	return **s == '\0';
 }
 
+static bool is_leap(int year)
+{
+	return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+}
+
+/* Seconds since the epoch of a date in UTC, from 1970 on; timegm takes several times as long, for each line of a log. */
+static int64_t utc_seconds(const struct tm *tm)
+{
+	static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+	int year = tm->tm_year + 1900, last = year - 1;
+	/* 477 leap days are before 1970. */
+	int days = (year - 1970) * 365 + last / 4 - last / 100 + last / 400 - 477 + before[tm->tm_mon] +
+		   (is_leap(year) && tm->tm_mon > 1) + tm->tm_mday - 1;
+
+	return ((days * 24ll + tm->tm_hour) * 60 + tm->tm_min) * 60 + tm->tm_sec;
+}
+
+static bool day_exists(const struct tm *tm)
+{
+	static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+
+	return tm->tm_mday <= days[tm->tm_mon] + (tm->tm_mon == 1 && is_leap(tm->tm_year + 1900));
+}
+
 static int parse_date_ns(const char *s, int64_t *ret_ns)
 {
 	struct tm tm = {.tm_isdst = -1, .tm_mday = 1};
@@ -251,12 +275,9 @@ static int parse_date_ns(const char *s, int64_t *ret_ns)
 		if (*s == ':' && (s++, !take_part(&s, '\0', 2, 0, 60, &tm.tm_sec) || !take_fraction(&s, &ns)))
 			return -EINVAL;
 	}
-	if (!take_zone(&s, &local, &offset_s))
+	if (!take_zone(&s, &local, &offset_s) || !day_exists(&tm))
 		return -EINVAL;
-	int day = tm.tm_mday;
-	time_t t = local ? mktime(&tm) : timegm(&tm);
-	if (tm.tm_mday != day)
-		return -EINVAL; /* the 31st of a shorter month */
+	int64_t t = local ? (int64_t)mktime(&tm) : utc_seconds(&tm);
 	*ret_ns = ((int64_t)t - offset_s) * 1000000000 + ns;
 	return 0;
 }

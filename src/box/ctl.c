@@ -38,7 +38,7 @@ int ctl_get_request(const struct wire_frame *f, struct box_request *ret)
 		r = wire_field_get_u64(&field, &v);
 		if (r < 0)
 			return r;
-		if (field.tag == REQ_OP && v >= BOX_OP_ATTACH && v <= BOX_OP_RELOAD)
+		if (field.tag == REQ_OP && v >= BOX_OP_ATTACH && v <= BOX_OP_EXEC)
 			req.op = (enum box_op)v;
 		else if (field.tag == REQ_STDIN)
 			req.attach_stdin = v != 0;

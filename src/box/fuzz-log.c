@@ -4,6 +4,7 @@
  * is read is what was written.
  */
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,6 +35,22 @@ static void make_folder(void)
 		abort();
 }
 
+/* A general reader of JSON finds the same in what we understand. It cannot have a NUL in a name, as one of attrs may. */
+static void compare(const char *line, size_t len, const struct log_entry *en)
+{
+	json_error_t error;
+	json_t *j = json_loadb(line, len, JSON_ALLOW_NUL, &error), *text = json_object_get(j, "log");
+
+	if (!j && json_error_code(&error) == json_error_null_byte_in_key)
+		return;
+	if (text && (json_string_length(text) != en->len ||
+			    memcmp(json_string_value(text), en->data, en->len) != 0))
+		abort();
+	if (!text && !json_is_string(json_object_get(j, "b64")))
+		abort();
+	json_decref(j);
+}
+
 static int collect(void *data, const char *line, size_t len)
 {
 	struct log_entry en;
@@ -42,6 +59,7 @@ static int collect(void *data, const char *line, size_t len)
 		return 0;
 	if (en.len > len)
 		abort();
+	compare(line, len, &en);
 	buf_append(data, en.data, en.len);
 	log_entry_done(&en);
 	return 0;

@@ -2,113 +2,12 @@
 #include "log-read.h"
 
 #include <fcntl.h>
-#include <jansson.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/b64.h"
 #include "base/io.h"
-#include "base/units.h"
 
 enum { READ_CHUNK = 65536, FIND_ATTEMPTS = 100 };
-
-/* ---- entries ---- */
-
-/* url.QueryEscape of Go, as Docker shows attributes. */
-static int put_escaped(struct buf *out, const char *s)
-{
-	static const char digits[] = "0123456789ABCDEF";
-	int r = 0;
-
-	for (; *s && r == 0; s++) {
-		uint8_t c = (uint8_t)*s;
-		char hex[3] = {'%', digits[c >> 4], digits[c & 15]};
-		bool plain = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ||
-			     (c && strchr("-_.~", c));
-		if (plain)
-			r = buf_append(out, s, 1);
-		else if (c == ' ')
-			r = buf_append(out, "+", 1);
-		else
-			r = buf_append(out, hex, sizeof(hex));
-	}
-	return r;
-}
-
-/* "name=value,name=value", sorted as they are in the file. */
-static char *format_details(json_t *attrs)
-{
-	CLEANUP(buf_done) struct buf out = {0};
-	const char *key;
-	json_t *value;
-	int r = 0;
-
-	json_object_foreach (attrs, key, value) {
-		if (!json_is_string(value))
-			continue;
-		if (r == 0 && out.len)
-			r = buf_append(&out, ",", 1);
-		if (r == 0)
-			r = put_escaped(&out, key);
-		if (r == 0)
-			r = buf_append(&out, "=", 1);
-		if (r == 0)
-			r = put_escaped(&out, json_string_value(value));
-	}
-	if (r < 0)
-		return NULL;
-	return out.len ? strndup((const char *)buf_data(&out), out.len) : strdup("");
-}
-
-static char *take_output(json_t *text, json_t *b64, size_t *ret_len)
-{
-	json_t *src = json_is_string(text) ? text : b64;
-	size_t n = json_string_length(src);
-	char *data = json_is_string(src) ? malloc(n + 1) : NULL;
-
-	if (data && src == text) {
-		memcpy(data, json_string_value(text), n);
-		*ret_len = n;
-	} else if (data) {
-		ssize_t got = b64_decode(data, json_string_value(b64), n);
-		*ret_len = got > 0 ? (size_t)got : 0;
-	}
-	return data;
-}
-
-bool log_entry_parse(const char *line, size_t len, bool details, struct log_entry *ret)
-{
-	struct log_entry en = {0};
-
-	if (len < 2 || line[0] != '{' || len > LOG_ENTRY_MAX)
-		return false;
-	json_t *j = json_loadb(line, len, JSON_REJECT_DUPLICATES, NULL);
-	const char *stream = json_string_value(json_object_get(j, "stream"));
-	const char *time = json_string_value(json_object_get(j, "time"));
-
-	if (stream && time && strlen(time) < sizeof(en.time) && parse_time_ns(time, 0, &en.time_ns) == 0) {
-		en.data = take_output(json_object_get(j, "log"), json_object_get(j, "b64"), &en.len);
-		en.stream = strcmp(stream, "stderr") == 0;
-		snprintf(en.time, sizeof(en.time), "%s", time);
-		en.whole = en.len != LOG_LINE_MAX || en.data[en.len - 1] == '\n';
-		if (details)
-			en.details = format_details(json_object_get(j, "attrs"));
-	}
-	json_decref(j);
-	if (!en.data || (details && !en.details)) {
-		log_entry_done(&en);
-		return false;
-	}
-	*ret = en;
-	return true;
-}
-
-void log_entry_done(struct log_entry *en)
-{
-	free(en->data);
-	free(en->details);
-	*en = (struct log_entry){0};
-}
 
 /* ---- files ---- */
 

@@ -95,7 +95,8 @@ void log_writer_close(struct log_writer *w);
 
 /* ---- reading ---- */
 struct log_entry {
-	char *data; /* malloc'd output bytes */
+	char *mem;	  /* malloc'd: what data lies in */
+	const char *data; /* output bytes */
 	size_t len;
 	int stream;
 	int64_t time_ns;

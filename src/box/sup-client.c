@@ -18,7 +18,8 @@ struct sup_client {
 	bool stdin_eof; /* it will send no more */
 	bool finished;	/* it has its answer: it goes once that is written */
 	enum { RELOAD_NONE, RELOAD_ASKED, RELOAD_TAKEN } reload;
-	struct buf input; /* granted, received and not yet passed on: at most WIRE_STDIN_WINDOW */
+	struct buf input;      /* granted, received and not yet passed on: at most WIRE_STDIN_WINDOW */
+	struct sup_exec *exec; /* EXEC: the process whose start it waits for */
 };
 
 static void grant(struct sup_client *c, size_t bytes)
@@ -57,6 +58,8 @@ static void remove_client(struct sup_client *c)
 		s->run.pausing = NULL; /* done all the same */
 	bool ends_stdin = c->has_stdin && !c->finished && ends_with_client(s);
 	bool silent = c->inherited && c->op == 0 && !c->finished;
+	if (c->exec)
+		sup_exec_forget_client(c->exec);
 	wire_conn_free(c->conn);
 	buf_done(&c->input);
 	free(c);
@@ -227,10 +230,34 @@ static int on_request(struct sup_client *c, const struct wire_frame *f)
 	case BOX_OP_RELOAD:
 		reload(c, req.networks);
 		return 0;
+	case BOX_OP_EXEC: /* its START follows */
 	case BOX_OP_WAIT:
 		return 0;
 	}
 	return -EBADMSG;
+}
+
+void sup_client_set_exec(struct sup_client *c, struct sup_exec *x)
+{
+	c->exec = x;
+}
+
+void sup_client_answer(struct sup_client *c, enum wire_type type, const uint8_t *payload, size_t len)
+{
+	wire_put(wire_conn_out(c->conn), type, payload, len);
+	c->finished = true;
+	wire_conn_flush(c->conn);
+	if (wire_conn_pending(c->conn) == 0)
+		remove_client(c);
+}
+
+static int on_exec_frame(struct sup_client *c, const struct wire_frame *f)
+{
+	if (c->finished)
+		return 0;
+	if (f->type == WIRE_START && !c->exec)
+		return sup_exec_start(c->s, c, f);
+	return f->type == WIRE_SIGNAL && c->exec ? sup_exec_signal(c->exec, f) : -EBADMSG;
 }
 
 static int on_input(struct sup_client *c, const struct wire_frame *f)
@@ -261,6 +288,8 @@ static int on_frame(void *data, struct wire_conn *conn, const struct wire_frame 
 
 	if (c->op == 0)
 		return f->type == WIRE_CTL_REQUEST ? on_request(c, f) : -EBADMSG;
+	if (c->op == BOX_OP_EXEC)
+		return on_exec_frame(c, f);
 	if (c->op != BOX_OP_ATTACH)
 		return -EBADMSG;
 	if (c->finished)
@@ -409,6 +438,9 @@ static bool finish(struct sup_client *c, const char *error, bool again)
 		if (c->reload != RELOAD_NONE) /* the record is what counts now, and the next run reads it */
 			ctl_put_reply(out, again ? 0 : -ESRCH, again ? NULL : "the workload has ended");
 		c->reload = RELOAD_NONE;
+		return true;
+	case BOX_OP_EXEC:
+		wire_put_fail(out, 125, "box is not running");
 		return true;
 	case BOX_OP_SIGNAL: /* answered */
 		return true;

@@ -115,6 +115,7 @@ int box_fs_start(
 			.name = run_dir, /* whose it is, as with the machine's */
 			.exports = exports,
 			.n_exports = n,
+			.max_nodes = fs_nodes_of(b->config.mem_bytes),
 			.hold_fd = lock_fd,
 			.log_fd = log_fd};
 		r = fs_launch(&l, &ret->process, e);

@@ -55,7 +55,8 @@ static int capture_open(
 void sup_capture_close(struct sup_capture *c)
 {
 	loop_source_free(TAKE_PTR(c->io));
-	while (c->rd >= 0 && capture_some(c)) /* a panic's last lines; the writer is gone, so this ends */
+	/* A panic's last lines. The writer is gone or dying, so this ends. */
+	while (c->rd >= 0 && capture_some(c))
 		;
 	close_fd(&c->rd);
 	close_fd(&c->log);

@@ -30,15 +30,38 @@ static int set_timer(struct supervisor *s, uint64_t delay_ns, loop_fn fn)
 
 /* ---- the end of a run ---- */
 
-/* All but what its end has to tell. */
+/* Until the machine's process is gone, and with it its hold on the disk. Nobody hears of the end before. */
+static void wait_machine(struct supervisor *s)
+{
+	int status;
+
+	if (!s->run.dying)
+		return;
+	proc_wait(s->run.dying, &status);
+	s->run.dying = 0;
+	sup_milestone(s, "machine gone");
+}
+
+/*
+ * What else the machine is made of, the guest's memory above all, which takes the kernel its time: its process, ending, is not
+ * the last to have it, and who waits for the end does not wait for that. To follow run_release before the next turn of the loop.
+ */
+static void drop_machine(struct supervisor *s)
+{
+	wait_machine(s);
+	machine_free(TAKE_PTR(s->run.machine));
+}
+
+/* All but what its end has to tell, and but for the machine, whose end is only begun. */
 static void run_release(struct supervisor *s)
 {
 	sup_health_stop(s);
+	sup_execs_end(s);
 	loop_source_free(TAKE_PTR(s->run.timer));
 	loop_source_free(TAKE_PTR(s->run.limit));
 	loop_source_free(TAKE_PTR(s->run.machine_end));
-	if (s->run.machine)
-		machine_free(TAKE_PTR(s->run.machine));
+	if (s->run.machine && !s->run.dying)
+		s->run.dying = machine_end(s->run.machine);
 	sup_machine_release_fs(s);
 	sup_net_release(s);
 	sup_capture_close(&s->run.console);
@@ -154,9 +177,11 @@ static void conclude(void *data)
 	struct err e = {0};
 
 	int r = finish_record(s, &e);
+	wait_machine(s);
 	if (r < 0 && time_mono_ns() < s->ending.give_up_ns && record_is_open(s) &&
 		set_timer(s, SUP_RECORD_RETRY_NS, conclude) == 0) {
 		log_warn("the record cannot be written yet: %s", e.msg);
+		drop_machine(s);
 		return;
 	}
 	if (r < 0) /* the next command repairs what this could not write */
@@ -165,6 +190,7 @@ static void conclude(void *data)
 		box_unlock(s->st, s->box->id, &s->lock_fd);
 	sup_milestone(s, "record written");
 	sup_clients_finish(s, s->ending.cut_short ? s->ending.error : NULL, false);
+	drop_machine(s);
 	if (!s->clients)
 		loop_quit(s->loop, 0);
 }
@@ -211,16 +237,18 @@ static void end(struct supervisor *s, const char *error)
 	if (!again)
 		sup_clients_unlisten(s);
 	run_release(s);
-	sup_milestone(s, "machine gone");
 	if (again && (record_again(s, error, &e) < 0 || set_timer(s, delay_ns, on_next_run) < 0)) {
 		log_error("cannot restart: %s", e.msg);
 		run->intent = SUP_HOST_DOWN; /* it should run: `monitor` may bring it back */
 		again = false;
 	}
-	if (again)
-		sup_clients_finish(s, cut_short ? error : NULL, true);
-	else
+	if (!again) {
 		begin_ending(s, error, ran, cut_short);
+		return;
+	}
+	wait_machine(s);
+	sup_clients_finish(s, cut_short ? error : NULL, true);
+	drop_machine(s);
 }
 
 bool sup_restarting(const struct supervisor *s)
@@ -463,20 +491,21 @@ void sup_stop(struct supervisor *s, int sig, uint64_t timeout_ns, enum sup_inten
 	}
 	if (run->phase != SUP_RUNNING || run->killed || run->lost_text)
 		return; /* its end is on the way; the answer comes with it */
-	if (box_set_stopping(s->st, s->box->id, sig, why == SUP_KILL || why == SUP_STOP, &e) < 0)
-		log_error("%s", e.msg);
 	run->stopping = true;
 	sup_clients_update_throttle(s); /* neither a client nor the log holds up the end */
 	sup_health_stop(s);
 	resume_to_stop(s);
 	if (run->phase != SUP_RUNNING)
 		return;
+	/* The guest is told first: it is about it while the record is on its way to the disk. */
 	if (sig == SIGKILL) {
 		kill_workload(s);
-		return;
+	} else {
+		sup_guest_signal(s, sig);
+		arm_stop_limit(s, timeout_ns);
 	}
-	sup_guest_signal(s, sig);
-	arm_stop_limit(s, timeout_ns);
+	if (box_set_stopping(s->st, s->box->id, sig, why == SUP_KILL || why == SUP_STOP, &e) < 0)
+		log_error("%s", e.msg);
 }
 
 void sup_discard(struct supervisor *s)
@@ -667,6 +696,7 @@ static void run_begin(struct supervisor *s, bool first)
 	struct err e = {0};
 
 	run_release(s); /* the timer */
+	drop_machine(s);
 	free(s->run.fail_text);
 	run_init(&s->run, first);
 	s->run.exit_code = last_code; /* until this one has one */
@@ -688,6 +718,7 @@ static void run_begin(struct supervisor *s, bool first)
 static void release(struct supervisor *s)
 {
 	run_release(s);
+	drop_machine(s);
 	sup_net_free(s);
 	sup_clients_unlisten(s);
 	sup_clients_free(s);

@@ -11,6 +11,7 @@
  *     file server, of a box with mounts --> machine.log; served to the machine over vhost-user, see sup-fs.h
  *     guest ----- control (port 4088) ----> sup-guest.c    configuration, readiness, shutdown
  *     guest ----- session (port 4089) ----> sup-guest.c    the workload: output to the log and to clients
+ *     guest ----- sessions (port 4089) ---> sup-exec.c     processes left to themselves: how they end
  *     clients --- run/ID/ctl.sock --------> sup-client.c   attach, stop, signal, wait
  *
  * Phases of a run only move forward:
@@ -55,6 +56,7 @@
 enum sup_phase { SUP_BOOT, SUP_LAUNCH, SUP_RUNNING, SUP_FLUSH, SUP_OVER, SUP_DONE };
 
 struct sup_client;
+struct sup_exec;
 struct sup_net;
 
 /* A pipe that others write to, kept in a file up to SUP_CAPTURE_MAX bytes; what is more is read and dropped. */
@@ -78,6 +80,7 @@ enum sup_intent {
 /* All that is of one run: from the start of a machine to its end. Set up by run_begin, released by run_release. */
 struct sup_run {
 	struct machine *machine;
+	pid_t dying; /* of a machine that was ended, to be waited for; 0: none */
 	struct box_fs fs;
 	struct loop_source *fs_end, *fs_status; /* of its process; of what it says of itself */
 	struct loop_source *machine_end, *timer, *limit, *control_io, *handshake_io;
@@ -143,6 +146,8 @@ struct supervisor {
 
 	struct sup_client *clients;
 	unsigned n_clients;
+	struct sup_exec *execs; /* of this run */
+	unsigned n_execs;
 };
 
 /* ---- supervisor.c ---- */
@@ -273,5 +278,22 @@ void sup_clients_reloaded(struct supervisor *s, int code, const char *text);
 /* Sends what clients typed, as far as the guest's credit goes. */
 void sup_clients_pump_stdin(struct supervisor *s);
 void sup_clients_free(struct supervisor *s);
+/* The process that a client has asked for, as long as it waits for the start; NULL: it does not any more. */
+void sup_client_set_exec(struct sup_client *c, struct sup_exec *x);
+/* The last frame for this client, who may be gone after it. */
+void sup_client_answer(struct sup_client *c, enum wire_type type, const uint8_t *payload, size_t len);
+
+/* ---- sup-exec.c ---- */
+/*
+ * START of a process that is left to itself, for a client that gets STARTED or FAIL, and may be gone after it. 0, or -EBADMSG
+ * when the frame is none.
+ */
+int sup_exec_start(struct supervisor *s, struct sup_client *c, const struct wire_frame *start);
+/* SIGNAL for one that was not answered yet. 0 or -errno. */
+int sup_exec_signal(struct sup_exec *x, const struct wire_frame *f);
+/* Nobody waits for its start any more; it goes on. */
+void sup_exec_forget_client(struct sup_exec *x);
+/* The run is over, and so are they. */
+void sup_execs_end(struct supervisor *s);
 
 #endif

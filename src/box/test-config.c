@@ -321,7 +321,7 @@ static void malformed_requests_are_refused(void **state)
 {
 	assert_int_equal(get_request(BOX_OP_STOP, 15, 0), 0);
 	assert_int_equal(get_request(0, 15, 0), -EBADMSG);
-	assert_int_equal(get_request(BOX_OP_RELOAD + 1, 15, 0), -EBADMSG);
+	assert_int_equal(get_request(BOX_OP_EXEC + 1, 15, 0), -EBADMSG);
 	assert_int_equal(get_request((1ull << 32) + BOX_OP_STOP, 15, 0), -EBADMSG);
 	for (size_t cut = 1; cut < 18; cut++)
 		assert_int_equal(get_request(BOX_OP_STOP, 15, cut), -EBADMSG);

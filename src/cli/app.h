@@ -47,11 +47,11 @@ json_t *json_from_text(const char *s);
 /* The list as one text. NULL: out of memory. */
 json_t *json_from_joined(const struct strv *l, const char *separator);
 
-/* ---- starting a box that exists: start, restart (run.c) ---- */
-/* Everything but the supervisor: lock held, record starting, disk there. Then box_start. 0 or -errno. */
+/*
+ * Everything for a box that exists to be started, but its supervisor: lock held, record starting, disk there (run.c). Then
+ * box_start. 0 or -errno.
+ */
 int start_prepare(struct app *a, const struct box *b, int *lock, struct err *e);
-/* Waits until the workload runs; fd, from box_start, is consumed. 0; or -errno with e set, and *status the one to use. */
-int start_wait(int fd, int *status, struct err *e);
 
 /* A map of "key=value" pairs; the last of a key wins. */
 json_t *json_from_pairs(const struct strv *l);

@@ -150,14 +150,17 @@ static int save(const char *path, char **refs, size_t n, const struct oci_save_o
 {
 	CLEANUP(output_done) struct output o = {.fd = -1};
 	CLEANUP(app_close) struct app a = {0};
+	CLEANUP(strv_done) struct strv names = {0};
 	struct progress p;
 
 	int r = output_check(path, e);
 	if (r == 0)
 		r = app_open(&a, true, e);
-	for (size_t i = 0; r == 0 && i < n; i++) { /* before a file is begun for it */
+	if (r == 0)
+		r = oci_save_names(a.store, (const char *const *)refs, n, &names, e);
+	for (size_t i = 0; r == 0 && i < names.n; i++) { /* before a file is begun for it */
 		CLEANUP(oci_image_freep) struct oci_image *image = NULL;
-		r = oci_image_find(a.store, refs[i], &image, e);
+		r = oci_image_find(a.store, names.v[i], &image, e);
 		if (r == 0)
 			audit_image(image->id);
 	}
@@ -167,7 +170,7 @@ static int save(const char *path, char **refs, size_t n, const struct oci_save_o
 		return r;
 	progress_init(&p, PROGRESS_TERMINAL);
 	struct oci_progress op = {progress_show, &p};
-	r = oci_save(a.store, o.fd, (const char *const *)refs, n, so, &op, e);
+	r = oci_save(a.store, o.fd, (const char *const *)names.v, names.n, so, &op, e);
 	progress_done(&p);
 	if (r == 0)
 		r = output_finish(&o, e);

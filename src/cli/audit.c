@@ -9,6 +9,7 @@
 
 #include "audit-args.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/units.h"
 #include "format.h"
 #include "state/audit.h"
@@ -18,9 +19,10 @@ enum { OBJECTS_MAX = 200 }; /* boxes, and images, in one entry */
 static struct {
 	bool open, counts;
 	json_t *entry, *boxes, *images;
+	struct audit_begun begun;
 	const char *outcome;
 	char error[ERR_MSG_MAX];
-} audit;
+} audit = {.begun = {-1, -1, ""}};
 
 void audit_begin(const char *command, int argc, char **argv)
 {
@@ -32,11 +34,6 @@ void audit_begin(const char *command, int argc, char **argv)
 	audit.outcome = "failure";
 }
 
-void audit_opened(void)
-{
-	audit.counts = true;
-}
-
 void audit_box(const struct box *b)
 {
 	if (!audit.open || json_array_size(audit.boxes) >= OBJECTS_MAX)
@@ -46,13 +43,18 @@ void audit_box(const struct box *b)
 		if (id && strcmp(id, b->id) == 0)
 			return;
 	}
-	json_array_append_new(audit.boxes, json_pack("{s:s, s:s}", "id", b->id, "name", b->name));
+	json_t *box = json_pack("{s:s, s:s}", "id", b->id, "name", b->name);
+	audit_begun_about(&audit.begun, "boxes", json_incref(box));
+	json_array_append_new(audit.boxes, box);
 }
 
 void audit_image(const char *id)
 {
-	if (audit.open && json_array_size(audit.images) < OBJECTS_MAX)
-		json_array_append_new(audit.images, json_from_text(id));
+	if (!audit.open || json_array_size(audit.images) >= OBJECTS_MAX)
+		return;
+	json_t *image = json_from_text(id);
+	audit_begun_about(&audit.begun, "images", json_incref(image));
+	json_array_append_new(audit.images, image);
 }
 
 static bool was_denied(const struct err *e)
@@ -85,6 +87,20 @@ static int open_home(void)
 	return TAKE_FD(fd);
 }
 
+/* From now on it has an entry even if it is killed. What killed ones have left is due by now. */
+void audit_opened(void)
+{
+	if (!audit.open || audit.counts)
+		return;
+	audit.counts = true;
+	CLEANUP_CLOSE int home = open_home();
+	if (home < 0)
+		return;
+	/* If they fail, so does the entry at the end, and that is said. */
+	audit_repair(home, NULL);
+	audit_begun_new(home, audit.entry, &audit.begun);
+}
+
 /* Takes entry. Never fails the command, and says nothing besides the error of one that has failed. */
 static void put_entry(json_t *entry, const char *outcome, const int *status, const char *error)
 {
@@ -110,6 +126,7 @@ static void write_entry(const int *status)
 		return;
 	}
 	put_entry(audit.entry, audit.outcome, status, audit.error);
+	audit_begun_end(&audit.begun);
 }
 
 void audit_part(const char *id, const char *name, const struct err *failed)
@@ -252,13 +269,14 @@ static json_t *get_field(void *data, size_t row, size_t field)
 
 static int check_query(struct query *q, const char *limit, const char *since, struct err *e)
 {
-	static const char *const outcomes[] = {"success", "failure", "denied"};
+	static const char *const outcomes[] = {"success", "failure", "denied", "interrupted"};
 	bool known = !q->outcome;
 
 	for (size_t i = 0; !known && i < ARRAY_LEN(outcomes); i++)
 		known = strcmp(q->outcome, outcomes[i]) == 0;
 	if (!known)
-		return err_set(e, -EINVAL, "--outcome %s: expected success, failure or denied", q->outcome);
+		return err_set(e, -EINVAL, "--outcome %s: expected success, failure, denied or interrupted",
+			q->outcome);
 	if (limit && (parse_u64(limit, LIMIT_MAX, &q->limit) < 0 || q->limit == 0))
 		return err_set(e, -EINVAL, "-n %s: expected a number from 1 to %d", limit, LIMIT_MAX);
 	if (since && parse_time_ns(since, time_real_ns(), &q->since_ns) < 0)
@@ -273,6 +291,10 @@ static int show(struct query *q, const struct format *format, bool json, const s
 	CLEANUP(app_close) struct app a = {0};
 	int r = state_open(&a.st, e);
 
+	struct err repair = {0};
+
+	if (r == 0 && audit_repair(a.st->home_fd, &repair) < 0)
+		log_warn("%s", repair.msg);
 	if (r == 0)
 		r = audit_read(a.st->home_fd, take_line, q, e);
 	if (r < 0)
@@ -296,7 +318,8 @@ int cmd_audit(const struct cmd *c, int argc, char **argv)
 		{0, "format", OPT_STR, &format, "FORMAT", FORMAT_HELP("Action")},
 		{0, "json", OPT_FLAG, &json, NULL, "entries as they are in the log, one per line"},
 		{'n', "limit", OPT_STR, &limit, "N", "the last N [50]"},
-		{0, "outcome", OPT_STR, &q.outcome, "OUTCOME", "only success, failure or denied"},
+		{0, "outcome", OPT_STR, &q.outcome, "OUTCOME",
+			"only success, failure, denied or interrupted"},
 		{0, "since", OPT_STR, &since, "TIME", "only what happened since then"}, {0}};
 	struct format_source src = {.fields = fields,
 		.table = "{{.Time}}\t{{.User}}\t{{.Action}}\t{{.Outcome}}\t{{.Status}}\t{{.Boxes}}\t{{.Args}}"

@@ -8,11 +8,12 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "box/network.h"
+#include "start.h"
 
 /* What a supervisor gets to answer what it can answer at once. */
 #define CALL_LIMIT_NS 10000000000ull
 
-enum { STOP_ATTEMPTS = 5, START_ATTEMPTS = 10 };
+enum { STOP_ATTEMPTS = 5 };
 
 /* ---- batches ---- */
 
@@ -127,7 +128,7 @@ int batch_finish(struct batch *bt)
 			printf("%s\n", it->ref);
 		else if (first == it) {
 			bool fine = bt->missing_is_fine && it->result == -ENOENT && !it->box;
-			int failed = app_fail(bt->cmd, &it->err, 1);
+			int failed = app_fail(bt->cmd, &it->err, it->status ? it->status : 1);
 			status = fine ? status : failed;
 		}
 		fflush(stdout);
@@ -249,27 +250,6 @@ int cmd_stop(const struct cmd *c, int argc, char **argv)
 	return batch_finish(&bt);
 }
 
-/* Starts a box that does not run. */
-static int start_one(struct app *a, struct box *b, struct err *e)
-{
-	CLEANUP_CLOSE int lock = -1;
-	int fd = -1, status;
-
-	int r = start_prepare(a, b, &lock, e);
-	if (r == 0)
-		r = box_start(a->st, b, &lock, &fd, e);
-	return r < 0 ? r : start_wait(fd, &status, e);
-}
-
-/* -EBUSY: somebody else is at it. */
-static int start_again(struct app *a, const char *id, struct err *e)
-{
-	CLEANUP(box_freep) struct box *now = NULL;
-	int r = box_find(a->st, id, &now, e);
-
-	return r < 0 || box_is_live(now) ? r : start_one(a, now, e);
-}
-
 int cmd_restart(const struct cmd *c, int argc, char **argv)
 {
 	struct stop_opts o = {.op = BOX_OP_RESTART};
@@ -278,14 +258,7 @@ int cmd_restart(const struct cmd *c, int argc, char **argv)
 
 	if (ask_to_stop(&bt, c, &o, argc, argv, true, &status))
 		return status;
-	for (size_t i = 0; i < bt.n; i++) {
-		struct batch_item *it = &bt.v[i];
-		if (!was_over(&bt, i))
-			continue;
-		it->result = -EBUSY;
-		for (unsigned n = 0; it->result == -EBUSY && n < START_ATTEMPTS; n++)
-			it->result = start_again(&bt.app, it->box->id, &it->err);
-	}
+	batch_start(&bt, was_over);
 	return batch_finish(&bt);
 }
 

@@ -9,6 +9,7 @@ struct batch_item {
 	const char *ref; /* as the user names it */
 	struct box *box; /* NULL: not found */
 	int result;	 /* 0 or -errno with err set */
+	int status;	 /* the exit status that a failure makes, 0: 1 */
 	struct err err;
 	size_t same; /* index of the first item with this box: the one that counts */
 };

@@ -3,8 +3,9 @@
  * exec: a further process in a running box.
  *
  * The connection leads past the supervisor straight to the guest, so it is this command that notes the events: that the
- * process was made and started once it runs, that it ended before its status is passed on. Of a process that is left to itself
- * (detached, or this command was killed) nobody here learns how it ends.
+ * process was made and started once it runs, that it ended before its status is passed on. A process that is to be left to
+ * itself is the supervisor's to start, who can tell how it ends (box/sup-exec.c); of one that is left later, by its detach keys
+ * or because this command was killed, nobody learns that.
  */
 #include "exec.h"
 
@@ -17,17 +18,11 @@
 #include "detach.h"
 #include "session.h"
 
-enum {
-	EXEC_ID_BYTES = 32,
-	EVENT_COMMAND_MAX = 1024, /* bytes of the command line in an event */
-};
-
 /* One exec and what its events say. */
 struct exec {
 	struct app app;
 	const struct box *box;
-	char id[2 * EXEC_ID_BYTES + 1];
-	char command[EVENT_COMMAND_MAX];
+	struct box_exec told;
 };
 
 void exec_opts_done(struct exec_opts *o)
@@ -38,49 +33,13 @@ void exec_opts_done(struct exec_opts *o)
 
 /* ---- events ---- */
 
-static void set_command(struct exec *x, const char *what, const struct strv *argv)
-{
-	size_t len = 0;
-
-	if (what)
-		snprintf(x->command, sizeof(x->command), "%s", what);
-	for (size_t i = 0; !what && i < argv->n && len < sizeof(x->command); i++)
-		len += (size_t)snprintf(
-			x->command + len, sizeof(x->command) - len, "%s%s", i ? " " : "", argv->v[i]);
-}
-
-/*
- * No exec waits for a disk to note what becomes of it: a host that goes down may take the last of these events along. That
- * a process was killed cannot.
- */
-static int begin_events(struct state *st, struct err *e)
-{
-	int r = state_exec(st, e, "PRAGMA synchronous=NORMAL", "");
-	return r == 0 ? state_begin(st, e) : r;
-}
-
-static int add_event(struct exec *x, const char *action, const char *code, struct err *e)
-{
-	CLEANUP_FREE char *text = code ? strdup(action) : str_printf("%s: %s", action, x->command);
-	return text ? box_event(x->app.st, e, x->box, text, "execID", x->id, code ? "exitCode" : NULL, code,
-			      NULL)
-		    : err_oom(e);
-}
-
 /* Now, while the guest is busy with the process. */
 static void on_started(void *data)
 {
 	struct exec *x = data;
 	struct err e = {0};
 
-	int r = begin_events(x->app.st, &e);
-	if (r == 0) {
-		r = add_event(x, "exec_create", NULL, &e);
-		if (r == 0)
-			r = add_event(x, "exec_start", NULL, &e);
-		r = state_end(x->app.st, r, &e);
-	}
-	if (r < 0)
+	if (box_exec_started(x->app.st, x->box, &x->told, &e) < 0)
 		log_warn("events of the exec are missing: %s", e.msg);
 	app_close(&x->app); /* a session may last for days: hold no database meanwhile */
 }
@@ -88,14 +47,10 @@ static void on_started(void *data)
 static void note_end(struct exec *x, int status)
 {
 	struct err e = {0};
-	char code[16];
 
-	snprintf(code, sizeof(code), "%d", status);
 	int r = state_open(&x->app.st, &e);
 	if (r == 0)
-		r = begin_events(x->app.st, &e);
-	if (r == 0)
-		r = state_end(x->app.st, add_event(x, "exec_die", code, &e), &e);
+		r = box_exec_died(x->app.st, x->box, &x->told, status, &e);
 	if (r < 0)
 		log_warn("the end of the exec is missing among the events: %s", e.msg);
 }
@@ -134,10 +89,11 @@ static int make_process(struct state *st, const struct box *b, const struct exec
 static int make_opening(
 	const struct exec_opts *o, const struct wire_process *p, struct buf *opening, struct err *e)
 {
-	int r = wire_put_process(opening, p);
+	struct box_request left_alone = {.op = BOX_OP_EXEC};
+	int r = o->detach ? box_put_request(opening, &left_alone) : 0;
 
-	if (r == 0 && o->detach) /* its terminal does not go with us */
-		r = wire_put(opening, WIRE_DETACH, NULL, 0);
+	if (r == 0)
+		r = wire_put_process(opening, p);
 	return r == -EMSGSIZE ? err_set(e, r, "command line and environment are too long")
 	       : r < 0	      ? err_oom(e)
 			      : 0;
@@ -149,7 +105,6 @@ int exec_in_box(const char *ref, const struct exec_opts *o, char *const *argv, s
 	CLEANUP(box_freep) struct box *b = NULL;
 	CLEANUP(wire_process_done) struct wire_process p = {0};
 	CLEANUP(buf_done) struct buf opening = {0};
-	uint8_t id[EXEC_ID_BYTES];
 	struct exec x = {0};
 
 	*status = STATUS_FAILED;
@@ -162,26 +117,26 @@ int exec_in_box(const char *ref, const struct exec_opts *o, char *const *argv, s
 		r = make_process(x.app.st, b, o, argv, argc, &p, e);
 	if (r == 0)
 		r = make_opening(o, &p, &opening, e);
-	int fd = r == 0 ? box_connect_guest(x.app.st, b, WIRE_PORT_SESSION, e) : r;
+	int fd = r < 0	     ? r
+		 : o->detach ? box_connect(x.app.st, b, e)
+			     : box_connect_guest(x.app.st, b, WIRE_PORT_SESSION, e);
 	if (fd < 0) {
 		app_close(&x.app);
 		return fd;
 	}
 	x.box = b;
-	io_random(id, sizeof(id));
-	hex_encode(x.id, id, sizeof(id));
-	set_command(&x, o->what, &p.argv);
+	box_exec_init(&x.told, o->what, &p.argv);
 	struct session_opts so = {.fd = fd,
 		.opening = &opening,
 		.stdin_open = p.open_stdin,
 		.tty = o->tty && !o->detach,
 		.sig_proxy = true,
 		.until_started = o->detach,
-		.to_guest = true,
+		.to_guest = !o->detach,
 		.detach_keys = o->detach_keys,
 		.detach_status = 1,
 		.limit_ns = o->limit_ns,
-		.on_started = on_started,
+		.on_started = o->detach ? NULL : on_started,
 		.data = &x};
 	bool left = false;
 	so.ret_detached = &left;

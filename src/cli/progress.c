@@ -102,7 +102,7 @@ static bool is_over(const struct progress_item *it)
 
 static bool is_waiting(const struct progress_item *it)
 {
-	return strcmp(it->action, "Waiting") == 0 || strcmp(it->action, "Pulling fs layer") == 0;
+	return strncmp(it->action, "Waiting", 7) == 0 || strcmp(it->action, "Pulling fs layer") == 0;
 }
 
 static bool is_transfer(const char *action)

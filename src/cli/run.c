@@ -2,7 +2,6 @@
 /* run, create, start: making a box and connecting the terminal with it. */
 #include <fcntl.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/io.h"
 #include "detach.h"
@@ -10,10 +9,9 @@
 #include "progress.h"
 #include "session.h"
 #include "spec.h"
+#include "start.h"
 
-/* For whoever works on a box that is to be started: another command's start, for instance. */
-#define START_PATIENCE_NS 10000000000ull
-#define PULL_TRIES	  3 /* another command may make room of what one has just pulled */
+#define PULL_TRIES 3 /* another command may make room of what one has just pulled */
 
 static int pull_image(struct app *a, const char *ref, const struct run_opts *o, struct err *e)
 {
@@ -101,9 +99,13 @@ static int check_accel(
 }
 
 /* Says once, when nothing else can go wrong before it runs, that the machine will be emulated. */
+/* Once a command, however many boxes it starts. */
 static void warn_emulated(enum accel wanted, enum accel got, const struct accel_info *info)
 {
-	if (got == ACCEL_TCG) {
+	static bool said;
+
+	if (got == ACCEL_TCG && !said) {
+		said = true;
 		char why[sizeof(info->kvm_reason) * 4];
 		text_escape(why, sizeof(why), info->kvm_reason);
 		fprintf(stderr,
@@ -229,24 +231,20 @@ static int attach(const struct cmd *c, const struct box *b, int fd, bool with_st
 	return r < 0 ? app_fail(c, e, status) : r;
 }
 
-int start_wait(int fd, int *status, struct err *e)
-{
-	CLEANUP(buf_done) struct buf opening = {0};
-	struct box_request req = {.op = BOX_OP_STARTED};
-
-	*status = STATUS_FAILED;
-	if (box_put_request(&opening, &req) < 0) {
-		close(fd);
-		return err_oom(e);
-	}
-	struct session_opts so = {.fd = fd, .opening = &opening, .sig_proxy = false, .until_started = true};
-	return session_run(&so, status, e);
-}
-
 /* Waits until the workload runs. 0, or the exit status with the error printed. */
 static int wait_started(const struct cmd *c, int fd, struct err *e)
 {
-	int status, r = start_wait(fd, &status, e);
+	CLEANUP(buf_done) struct buf opening = {0};
+	struct box_request req = {.op = BOX_OP_STARTED};
+	int status;
+
+	if (box_put_request(&opening, &req) < 0) {
+		close(fd);
+		err_oom(e);
+		return app_fail(c, e, STATUS_FAILED);
+	}
+	struct session_opts so = {.fd = fd, .opening = &opening, .sig_proxy = false, .until_started = true};
+	int r = session_run(&so, &status, e);
 	return r < 0 ? app_fail(c, e, status) : r;
 }
 
@@ -351,75 +349,21 @@ int start_prepare(struct app *a, const struct box *b, int *lock, struct err *e)
 	return r;
 }
 
-/* A box that lives. 1: it runs, as was asked for; 0: *ret_fd is connected with it; -ESRCH: it is over. */
-static int join(struct app *a, const struct box *b, bool attached, int *ret_fd, struct err *e)
-{
-	struct box_request started = {.op = BOX_OP_STARTED};
-
-	if (b->state == BOX_STOPPING)
-		return err_set(e, -EBUSY, "box %s is stopping", b->name);
-	if (b->state == BOX_PAUSED) {
-		err_set(e, -EBUSY, "box %s is paused", b->name);
-		return err_hint(e, "let it go on with: a3s-box unpause %s", b->name);
-	}
-	if (!attached && b->state == BOX_STARTING) { /* by another command: what comes of it? */
-		int r = box_call_live(a->st, b, &started, e);
-		return r < 0 ? r : 1;
-	}
-	if (!attached)
-		return 1;
-	*ret_fd = box_connect(a->st, b, e);
-	return MIN_OF(*ret_fd, 0);
-}
-
-/* Starts a box, unless it runs, or somebody else is at it. As join. */
-static int start_or_join(
-	struct app *a, const char *ref, bool attached, struct box **ret, int *ret_fd, struct err *e)
-{
-	for (uint64_t until = time_mono_ns() + START_PATIENCE_NS;;) {
-		CLEANUP(box_freep) struct box *b = NULL;
-		CLEANUP_CLOSE int lock = -1;
-		int r = box_find(a->st, ref, &b, e);
-		if (r < 0)
-			return r;
-		bool live = box_is_live(b);
-		if (live) {
-			r = join(a, b, attached, ret_fd, e);
-		} else {
-			r = start_prepare(a, b, &lock, e);
-			if (r == 0)
-				r = box_start(a->st, b, &lock, ret_fd, e);
-		}
-		if (r >= 0)
-			*ret = TAKE_PTR(b);
-		if (r != (live ? -ESRCH : -EBUSY) || time_mono_ns() >= until)
-			return r;
-		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-	}
-}
-
-static int start_one(const struct cmd *c, struct app *a, const char *ref, bool attached, bool with_stdin,
-	const char *detach_keys)
+/* Starts one box, or joins it, with the terminal. */
+static int start_with_terminal(const struct cmd *c, const char *ref, bool with_stdin, const char *detach_keys)
 {
 	CLEANUP(box_freep) struct box *b = NULL;
 	struct err e = {0};
+	struct app a = {0};
 	int fd = -1;
 
-	int r = start_or_join(a, ref, attached, &b, &fd, &e);
+	int r = app_open(&a, true, &e);
+	if (r == 0)
+		r = start_attached(&a, ref, &b, &fd, &e);
+	app_close(&a); /* a box may run for days: hold no database meanwhile */
 	if (r < 0)
 		return app_fail(c, &e, c->usage_status);
-	if (r > 0) {
-		printf("%s\n", ref);
-		return 0;
-	}
-	if (attached) {
-		app_close(a); /* a box may run for days: hold no database meanwhile */
-		return attach(c, b, fd, with_stdin && b->config.process.open_stdin, true, detach_keys, &e);
-	}
-	int status = wait_started(c, fd, &e);
-	if (status == 0)
-		printf("%s\n", ref);
-	return status;
+	return attach(c, b, fd, with_stdin && b->config.process.open_stdin, true, detach_keys, &e);
 }
 
 int cmd_start(const struct cmd *c, int argc, char **argv)
@@ -431,25 +375,20 @@ int cmd_start(const struct cmd *c, int argc, char **argv)
 		{0, "detach-keys", OPT_STR, &detach_keys, "KEYS", DETACH_HELP},
 		{'i', "interactive", OPT_FLAG, &interactive, NULL, "pass standard input to it"}, {0}};
 	struct err e = {0};
-	struct app a = {0};
+	struct batch bt;
 
 	int r = opts_parse(c, opts, OPTS_MIXED, &argc, argv, &e);
 	if (r == 0 && detach_keys)
 		r = detach_parse(detach_keys, NULL, &e);
 	if (r)
 		return r < 0 ? app_fail(c, &e, c->usage_status) : 0;
-	if (argc < 2)
-		return app_usage(c, "a box is needed");
 	if (argc > 2 && (attached || interactive))
 		return app_usage(c, "only one box can be attached");
-	r = app_open(&a, true, &e);
-	if (r < 0)
-		return app_fail(c, &e, c->usage_status);
-	int status = 0;
-	for (int i = 1; i < argc; i++) {
-		int one = start_one(c, &a, argv[i], attached || interactive, interactive, detach_keys);
-		status = one ? one : status;
-	}
-	app_close(&a);
-	return status;
+	if (argc == 2 && (attached || interactive))
+		return start_with_terminal(c, argv[1], interactive, detach_keys);
+	int status = batch_open(&bt, c, argc, argv, true);
+	if (status)
+		return status;
+	batch_start(&bt, batch_wants);
+	return batch_finish(&bt);
 }

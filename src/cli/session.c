@@ -30,7 +30,6 @@ enum {
 	LIMIT_LOST_S = 15,
 };
 
-#define SLOW_NS	  10000000000ull
 #define KEYS_NS	  1000000000ull /* who pauses so long amid the detach keys wants them passed on */
 #define DETACH_NS 2000000000ull /* for a guest that does not take the word */
 
@@ -495,11 +494,16 @@ static void on_written(void *data, struct wire_conn *c)
 static const struct wire_conn_ops conn_ops = {
 	.on_frame = on_frame, .on_end = on_end, .on_written = on_written};
 
-static void on_slow(void *data)
+void session_say_slow(void)
 {
 	if (isatty(STDERR_FILENO)) /* nobody else waits for a word; scripts read what is there */
 		fprintf(stderr,
 			"a3s-box: still starting (a busy or emulated host takes its time; ^C gives up)\n");
+}
+
+static void on_slow(void *data)
+{
+	session_say_slow();
 }
 
 static int set_up(struct session *s, struct loop_source **signals)
@@ -512,7 +516,7 @@ static int set_up(struct session *s, struct loop_source **signals)
 	if (r == 0)
 		r = loop_add_deferred(s->loop, on_stdin_again, s, &s->stdin_again);
 	if (r == 0)
-		r = loop_add_timer(s->loop, SLOW_NS, on_slow, s, &s->slow);
+		r = loop_add_timer(s->loop, SESSION_SLOW_NS, on_slow, s, &s->slow);
 	if (r == 0)
 		r = loop_add_timer(s->loop, UINT64_MAX, on_keys_timer, s, &s->keys_timer);
 	if (r == 0 && s->o->tty && s->o->stdin_open)

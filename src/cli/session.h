@@ -6,6 +6,8 @@
 #include "base/err.h"
 #include "wire/wire.h"
 
+#define SESSION_SLOW_NS 10000000000ull /* a start that takes as long is worth a word */
+
 struct session_opts {
 	int fd;			   /* connected; consumed */
 	const struct buf *opening; /* frames to send first: an ATTACH request, or START */
@@ -31,5 +33,8 @@ struct session_opts {
  * Signal dispositions and the terminal are afterwards as they were.
  */
 int session_run(const struct session_opts *o, int *ret_status, struct err *e);
+
+/* Says so, to whoever sits at a terminal. */
+void session_say_slow(void);
 
 #endif

@@ -53,6 +53,14 @@ static bool can_store(const struct stat *st)
 	return S_ISREG(st->st_mode) || S_ISDIR(st->st_mode);
 }
 
+/* Of a link that is kept as a file: the length of its target. 0: there is none that is good. */
+static size_t target_len(int fd)
+{
+	ssize_t n = getxattr(fd_name(fd).text, STORED_LINK, NULL, 0);
+
+	return n > 0 && n < PATH_MAX ? (size_t)n : 0;
+}
+
 /* What the attribute says: 1, 0 without one that is good, -EOPNOTSUPP where there are none. */
 static int read_stored(int fd, const struct stat *st, struct stored_stat *ret)
 {
@@ -67,14 +75,14 @@ static int read_stored(int fd, const struct stat *st, struct stored_stat *ret)
 		return errno == EOPNOTSUPP ? -EOPNOTSUPP : 0;
 	if (stored_parse(text, (size_t)n, &v) < 0)
 		return 0;
-	/* A folder is one on both sides, a link is never kept this way. */
-	if (S_ISDIR(v.mode) != S_ISDIR(st->st_mode) || S_ISLNK(v.mode))
+	/* A folder is one on both sides, a link has a target. */
+	if (S_ISDIR(v.mode) != S_ISDIR(st->st_mode) || (S_ISLNK(v.mode) && !target_len(fd)))
 		return 0;
 	*ret = v;
 	return 1;
 }
 
-int attr_stored(struct fs_server *s, struct node *n, int fd, const struct stat *st, struct stored_stat *ret)
+bool attr_stored(struct fs_server *s, struct node *n, int fd, const struct stat *st, struct stored_stat *ret)
 {
 	struct node *parent;
 	struct stored_stat of;
@@ -82,10 +90,10 @@ int attr_stored(struct fs_server *s, struct node *n, int fd, const struct stat *
 	int dirfd;
 
 	if (read_stored(fd, st, ret) == 1)
-		return 0;
+		return true;
 	stored_default(st, s->user, ret);
-	if (!S_ISLNK(st->st_mode) || !n || !(parent = node_parent(s, n)))
-		return 0;
+	if (!S_ISLNK(st->st_mode) || !(parent = node_parent(s, n)))
+		return false;
 	/* Of who owns its folder, if that is known by an attribute. */
 	dirfd = node_fd(s, parent);
 	if (dirfd >= 0) {
@@ -96,7 +104,7 @@ int attr_stored(struct fs_server *s, struct node *n, int fd, const struct stat *
 		node_done_fd(s, parent);
 	}
 	node_put(s, parent);
-	return 0;
+	return false;
 }
 
 unsigned attr_believed(struct request *r, struct export *x)
@@ -171,7 +179,7 @@ int attr_fill(struct request *r, struct node *n, int fd, const struct stat *st, 
 	attr_stored(r->s, n, fd, st, &v);
 	*ret = (struct fuse_attr){
 		.ino = attr_ino(r->s, st->st_dev, st->st_ino),
-		.size = (uint64_t)st->st_size,
+		.size = S_ISLNK(v.mode) && S_ISREG(st->st_mode) ? target_len(fd) : (uint64_t)st->st_size,
 		.blocks = (uint64_t)st->st_blocks,
 		.atime = (uint64_t)st->st_atim.tv_sec,
 		.mtime = (uint64_t)st->st_mtim.tv_sec,
@@ -345,10 +353,15 @@ static int set_owner_mode(struct request *r, int fd, const struct fuse_setattr_i
 
 	if (err < 0)
 		return err;
-	/* A link's owner is its folder's: giving it away succeeds, as it must for `chown -R` and archives, and changes nothing. */
-	if (S_ISLNK(fs.st.st_mode))
-		return in->valid & FATTR_MODE ? -EOPNOTSUPP : 0;
 	attr_stored(r->s, r->node, fd, &fs.st, &v);
+	if (S_ISLNK(v.mode) && (in->valid & FATTR_MODE))
+		return -EOPNOTSUPP;
+	/*
+	 * A real link's owner is its folder's: giving it away succeeds, as it must for `chown -R` and archives, and changes
+	 * nothing. Programs of the host follow it: to be kept, it would have to become a file for them.
+	 */
+	if (S_ISLNK(fs.st.st_mode))
+		return 0;
 	want = v;
 	if (in->valid & FATTR_MODE)
 		want.mode = (v.mode & S_IFMT) | (in->mode & 07777);

@@ -7,12 +7,17 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/xattr.h>
 
-/* Owner and mode as Linux gives them (inode_init_owner): a folder with setgid passes its group on, and setgid to folders. */
-static int wanted(struct request *r, int dirfd, uint32_t mode, struct stored_stat *ret)
+/*
+ * Owner and mode as Linux gives them (inode_init_owner): a folder with setgid passes its group on, and setgid to folders.
+ * ret_kept, may be NULL: of a link, whether it is kept as a file (tree/stored.h).
+ */
+static int wanted(struct request *r, int dirfd, uint32_t mode, struct stored_stat *ret, bool *ret_kept)
 {
 	struct stored_stat dir;
 	struct file_stat fs;
+	bool known;
 	int err = get_stat(dirfd, &fs);
 
 	if (err < 0)
@@ -21,12 +26,16 @@ static int wanted(struct request *r, int dirfd, uint32_t mode, struct stored_sta
 	if (r->h.uid == UINT32_MAX || r->h.gid == UINT32_MAX)
 		return -EOVERFLOW;
 	*ret = (struct stored_stat){.mode = mode, .uid = r->h.uid, .gid = r->h.gid};
-	attr_stored(r->s, r->node, dirfd, &fs.st, &dir);
+	known = attr_stored(r->s, r->node, dirfd, &fs.st, &dir);
 	if (dir.mode & S_ISGID) {
 		ret->gid = dir.gid;
 		if (S_ISDIR(mode))
 			ret->mode |= S_ISGID;
 	}
+	/* A real one would be its folder's owner's if that is known, else root's as any file without an attribute. */
+	if (ret_kept)
+		*ret_kept = r->node->export->e.cache == FS_CACHE_VOLUME ||
+			    ((dir.mode & S_ISVTX) && ret->uid != (known ? dir.uid : 0));
 	return 0;
 }
 
@@ -41,7 +50,7 @@ static bool needs_attribute(struct request *r, const struct stored_stat *want)
 	return plain.mode != want->mode || plain.uid != want->uid || plain.gid != want->gid;
 }
 
-/* -EOPNOTSUPP: the file system has no attributes; then it is the default's, if nothing depends on more. */
+/* Where the file system has no attributes it is the default's, if nothing depends on more; else -EOPNOTSUPP. */
 static int store_new(struct request *r, int fd, const struct stored_stat *want)
 {
 	struct file_stat fs;
@@ -51,8 +60,9 @@ static int store_new(struct request *r, int fd, const struct stored_stat *want)
 		return err;
 	/* A server of files that gives them to another (NFS's root_squash): then they are that one's. */
 	if (r->s->user != 0 && fs.st.st_uid != r->s->user)
-		return 0;
-	err = attr_set_owner(r->s, fd, &fs.st, want, true);
+		err = -EOPNOTSUPP;
+	else
+		err = attr_set_owner(r->s, fd, &fs.st, want, true);
 	return err == -EOPNOTSUPP && (S_ISREG(want->mode) || S_ISDIR(want->mode)) ? 0 : err;
 }
 
@@ -138,6 +148,37 @@ static int entry_of_open(
 	return entry_fill(r, r->node, name, path, &fs, out, ret);
 }
 
+/* It has target and owner before it has its name, so that nothing less of it is ever seen. 0 or -errno. */
+static int make_kept_link(
+	struct request *r, int dirfd, const char *name, const struct stored_stat *want, const char *target)
+{
+	int fd = make_tmpfile(r, dirfd, want), err = 0;
+
+	if (fd < 0)
+		return fd;
+	if (fsetxattr(fd, STORED_LINK, target, strlen(target), 0) < 0 ||
+		linkat(r->s->proc_fd, fd_name(fd).text, dirfd, name, AT_SYMLINK_FOLLOW) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static int make_link(struct request *r, int dirfd, const char *name, const char *target)
+{
+	struct stored_stat want;
+	bool kept;
+	int err = wanted(r, dirfd, S_IFLNK | 0777, &want, &kept);
+
+	if (err < 0)
+		return err;
+	if (kept) {
+		err = make_kept_link(r, dirfd, name, &want, target);
+		if (!stored_link_refused(err))
+			return err;
+	}
+	return symlinkat(target, dirfd, name) < 0 ? -errno : 0;
+}
+
 int op_symlink(struct request *r)
 {
 	struct fuse_entry_out out;
@@ -158,7 +199,7 @@ int op_symlink(struct request *r)
 	dirfd = node_fd(r->s, r->node);
 	if (dirfd < 0)
 		return dirfd;
-	err = symlinkat(target, dirfd, name) < 0 ? -errno : 0;
+	err = make_link(r, dirfd, name, target);
 	if (err == 0)
 		err = fd = open_child(r->s, dirfd, name, &fs);
 	node_done_fd(r->s, r->node);
@@ -190,7 +231,7 @@ int op_mknod(struct request *r)
 	dirfd = node_fd(r->s, r->node);
 	if (dirfd < 0)
 		return dirfd;
-	err = wanted(r, dirfd, in.mode, &want);
+	err = wanted(r, dirfd, in.mode, &want, NULL);
 	if (err == 0) {
 		if (S_ISCHR(in.mode) || S_ISBLK(in.mode)) {
 			/* Linux's new_decode_dev. */
@@ -245,7 +286,7 @@ int op_mkdir(struct request *r)
 	dirfd = take_place(r, &at, &name);
 	if (dirfd < 0)
 		return dirfd;
-	err = wanted(r, dirfd, S_IFDIR | (in.mode & 07777), &want);
+	err = wanted(r, dirfd, S_IFDIR | (in.mode & 07777), &want, NULL);
 	if (err == 0)
 		err = fd = make_folder(r, dirfd, name, &want, &fs);
 	node_done_fd(r->s, r->node);
@@ -289,7 +330,7 @@ static int create_open(struct request *r, const char *name, const struct fuse_cr
 	dirfd = node_fd(r->s, r->node);
 	if (dirfd < 0)
 		return dirfd;
-	err = wanted(r, dirfd, S_IFREG | (in->mode & 07777), &want);
+	err = wanted(r, dirfd, S_IFREG | (in->mode & 07777), &want, NULL);
 	if (err == 0)
 		err = fd = name ? make_file(r, dirfd, name, &want) : make_tmpfile(r, dirfd, &want);
 	node_done_fd(r->s, r->node);

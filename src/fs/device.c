@@ -6,16 +6,19 @@
  * at once, since a thread that has to be woken costs more than they do. What may take long (fs_may_block) goes to threads:
  *
  *     POOL_DATA   reads, writes, fsync: up to DATA_THREADS; what finds none free waits in a list
- *     POOL_LOCK   waiting for a lock of another box or of the host: LOCK_THREADS. Nothing waits for one of these: the lock's
- *                 holder might be the one who waits. The guest is told ENOLCK instead.
+ *     POOL_LOCK   waiting for a lock of another box or of the host, or for events (watch.c): LOCK_THREADS. Nothing waits for one
+ *                 of these: the lock's holder might be the one who waits. The guest is told ENOLCK instead.
  *
  * Threads are started as they are needed and then stay. `lock` is over the queues' state, the lists and the counts; it is never
  * held while a request is done. Notifications go out as soon as a request is done: the guest mostly waits for just this one, and
  * if it does not, it has said so in the ring (2.7.7).
  *
  * A chain that a thread has may be written to until it is returned. So a queue stops (queue_stopping), and the device is reset,
- * only when all are back; nothing else in the transport may take guest memory away. Waits for locks are ended by a signal to
- * their thread, again and again: the first may come a moment before the wait begins.
+ * only when all are back; nothing else in the transport may take guest memory away. Waits for locks are interrupted then.
+ *
+ * The driver interrupts one by its number (FUSE_INTERRUPT), on the hiprio queue (5.11.6.2), which may be ahead of the queue that
+ * the request is in: so what is in that is taken first. One that is not found is done, and nobody waits for it. The mark is on
+ * the request, not its thread: it counts if it comes before the wait begins.
  */
 #include "device.h"
 
@@ -24,11 +27,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/io.h"
+#include "proto.h"
 
-enum { DATA_THREADS = 8, LOCK_THREADS = 256, STACK = 256 << 10, TURN_REQUESTS = 64, CANCEL_EVERY_MS = 5 };
+enum { DATA_THREADS = 8, LOCK_THREADS = 256, STACK = 256 << 10, TURN_REQUESTS = 64 };
 
 enum pool_kind { POOL_DATA, POOL_LOCK, POOLS };
 
@@ -37,6 +40,7 @@ struct job {
 	unsigned queue;
 	uint16_t head;
 	struct fuse_in_header h;
+	atomic_bool interrupted;
 	unsigned n_out, n_in;
 	struct iovec iov[];
 };
@@ -46,8 +50,7 @@ struct worker {
 	struct fs_dev *d;
 	enum pool_kind kind;
 	pthread_t thread;
-	bool busy; /* with a request of this queue: */
-	unsigned queue;
+	struct job *job; /* under way; NULL: none */
 };
 
 struct pool {
@@ -106,12 +109,11 @@ static void do_job(struct worker *w, struct job *j)
 {
 	struct fs_dev *d = w->d;
 
-	w->busy = true;
-	w->queue = j->queue;
+	w->job = j;
 	pthread_mutex_unlock(&d->lock);
-	size_t n = fs_handle(d->server, &j->h, j->iov, j->n_out, j->iov + j->n_out, j->n_in);
+	size_t n = fs_handle(d->server, &j->h, j->iov, j->n_out, j->iov + j->n_out, j->n_in, &j->interrupted);
 	pthread_mutex_lock(&d->lock);
-	w->busy = false;
+	w->job = NULL;
 	push(d, j->queue, j->head, n);
 	d->under_way[j->queue]--;
 	pthread_cond_broadcast(&d->done);
@@ -149,7 +151,7 @@ static void *worker_main(void *data)
 static bool start_worker(struct fs_dev *d, enum pool_kind kind)
 {
 	struct pool *p = &d->pools[kind];
-	sigset_t wanted, old;
+	sigset_t all, old;
 	pthread_attr_t attr;
 
 	if (p->n_threads == p->max)
@@ -158,11 +160,10 @@ static bool start_worker(struct fs_dev *d, enum pool_kind kind)
 	if (!w)
 		return false;
 	*w = (struct worker){.next = p->workers, .d = d, .kind = kind};
-	sigfillset(&wanted);
-	sigdelset(&wanted, FS_SIGNAL_CANCEL);
+	sigfillset(&all);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK);
-	pthread_sigmask(SIG_SETMASK, &wanted, &old);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
 	int r = pthread_create(&w->thread, &attr, worker_main, w);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
@@ -206,28 +207,65 @@ static bool hand_over(struct fs_dev *d, unsigned queue, const struct fuse_in_hea
 	return ok;
 }
 
+static void interrupt(struct fs_dev *d, struct job *j, unsigned queue, const uint64_t *unique)
+{
+	if (j && j->queue == queue && (!unique || j->h.unique == *unique))
+		fs_interrupt(d->server, &j->interrupted);
+}
+
+/* With the lock held. Ends the waits for locks of the queue: of the request with the number, or all. */
+static void interrupt_locks(struct fs_dev *d, unsigned queue, const uint64_t *unique)
+{
+	struct pool *p = &d->pools[POOL_LOCK];
+
+	for (struct job *j = p->first; j; j = j->next)
+		interrupt(d, j, queue, unique);
+	for (struct worker *w = p->workers; w; w = w->next)
+		interrupt(d, w->job, queue, unique);
+}
+
 /* ---- queues; on the loop's thread ---- */
 
-static void handle(struct fs_dev *d, unsigned queue)
+static bool serve(struct fs_dev *d, unsigned queue, unsigned budget);
+
+static void on_interrupt(struct fs_dev *d, unsigned queue, uint64_t unique)
+{
+	/* No more than the queue holds now: what comes later is not meant. One in the request queue itself is behind it anyway. */
+	if (queue == FS_QUEUE_HIPRIO)
+		(void)serve(d, FS_QUEUE_REQUEST, d->dev.vqs[FS_QUEUE_REQUEST].conf.size);
+	pthread_mutex_lock(&d->lock);
+	interrupt_locks(d, FS_QUEUE_REQUEST, &unique);
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* Returns how much of a turn it was. */
+static unsigned handle(struct fs_dev *d, unsigned queue)
 {
 	const struct vq_chain *c = &d->chain;
 	const struct iovec *in = c->iov + c->n_out;
 	struct fuse_in_header h;
+	uint64_t unique = 0;
+	bool interrupts = false;
 	size_t n = 0;
 
 	/* The copy decides from here on: what the guest makes of the header meanwhile gets no lock's wait into another pool. */
 	if (fs_header(c->iov, c->n_out, &h)) {
-		const bool lock = h.opcode == FUSE_SETLKW;
+		const bool lock = h.opcode == FUSE_SETLKW || h.opcode == FUSE_WATCH_EVENTS;
 		if (fs_may_block(&h, c->iov, c->n_out) &&
 			hand_over(d, queue, &h, lock ? POOL_LOCK : POOL_DATA))
-			return;
+			return 1;
 		/* Without memory for a thread the guest waits, but not for who cannot come. */
 		n = lock ? answer_error(&h, -ENOLCK, in, c->n_in)
-			 : fs_handle(d->server, &h, c->iov, c->n_out, in, c->n_in);
+			 : fs_handle(d->server, &h, c->iov, c->n_out, in, c->n_in, NULL);
+		interrupts = fs_interrupts(&h, c->iov, c->n_out, &unique);
 	}
 	pthread_mutex_lock(&d->lock);
 	push(d, queue, c->head, n);
 	pthread_mutex_unlock(&d->lock);
+	if (!interrupts)
+		return 1;
+	on_interrupt(d, queue, unique); /* the chain is another then */
+	return TURN_REQUESTS;
 }
 
 /* 2.1.2: after an error that only a reset mends, nothing more is taken from any queue. */
@@ -260,8 +298,8 @@ static bool serve(struct fs_dev *d, unsigned queue, unsigned budget)
 			return true;
 		}
 		if (r > 0) {
-			handle(d, queue);
-			budget--;
+			const unsigned used = handle(d, queue);
+			budget -= MIN_OF(used, budget);
 		} else if (!more) {
 			return true;
 		}
@@ -279,28 +317,13 @@ static void on_more(void *data)
 	}
 }
 
-/* With the lock held. */
-static void cancel_locks(struct fs_dev *d, unsigned queue)
-{
-	for (struct worker *w = d->pools[POOL_LOCK].workers; w; w = w->next) {
-		if (w->busy && w->queue == queue)
-			pthread_kill(w->thread, FS_SIGNAL_CANCEL);
-	}
-}
-
 /* Waits until no thread has a chain of the queue. */
 static void drain(struct fs_dev *d, unsigned queue)
 {
 	pthread_mutex_lock(&d->lock);
-	while (d->under_way[queue] > 0) {
-		struct timespec until;
-		cancel_locks(d, queue);
-		clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_nsec += CANCEL_EVERY_MS * 1000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-		pthread_cond_timedwait(&d->done, &d->lock, &until);
-	}
+	interrupt_locks(d, queue, NULL);
+	while (d->under_way[queue] > 0)
+		pthread_cond_wait(&d->done, &d->lock);
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -362,7 +385,6 @@ int fs_device_new(struct loop *loop, struct fs_server *server, struct fs_dev **r
 {
 	static const unsigned max[POOLS] = {[POOL_DATA] = DATA_THREADS, [POOL_LOCK] = LOCK_THREADS};
 	struct fs_dev *d = calloc(1, sizeof(*d));
-	pthread_condattr_t attr;
 
 	if (!d)
 		return -ENOMEM;
@@ -373,10 +395,7 @@ int fs_device_new(struct loop *loop, struct fs_server *server, struct fs_dev **r
 	d->dev.n_queues = FS_QUEUES;
 	d->dev.holds_chains = true;
 	pthread_mutex_init(&d->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->done, &attr);
-	pthread_condattr_destroy(&attr);
+	pthread_cond_init(&d->done, NULL);
 	for (unsigned i = 0; i < POOLS; i++) {
 		struct pool *p = &d->pools[i];
 		p->last = &p->first;

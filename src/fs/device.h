@@ -12,17 +12,10 @@
 /* 5.11.2: hiprio, and the request queues. More of these would be served by the same thread. */
 enum { FS_QUEUE_HIPRIO, FS_QUEUE_REQUEST, FS_QUEUES };
 
-/*
- * Ends a lock's wait (fs.h: fs_handle): the device sends it to a thread that waits, when its queue has to stop. The process
- * handles it by a function that does nothing, without SA_RESTART.
- */
-#define FS_SIGNAL_CANCEL SIGUSR1
-
 struct fs_dev;
 
 /*
- * server and loop are borrowed for life. Threads are started as requests need them, with all signals but FS_SIGNAL_CANCEL
- * blocked. 0 or -errno.
+ * server and loop are borrowed for life. Threads are started as requests need them, with all signals blocked. 0 or -errno.
  */
 int fs_device_new(struct loop *loop, struct fs_server *server, struct fs_dev **ret);
 struct virtio_device *fs_device(struct fs_dev *d);

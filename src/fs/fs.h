@@ -14,6 +14,7 @@
  *     device.c     the virtqueues: takes requests off them, hands them to threads where they may take long
  *     request.c    a FUSE request: parsed, bounded, dispatched; the reply
  *     inode.c      what the guest may name: node IDs, lookup counts, a descriptor each
+ *     watch.c      what others change, for those in the box who wait for it
  *     …            operations by kind
  *
  * Every path is one component, below a descriptor of a folder, and never followed if it is a link. So what the guest, or another
@@ -36,6 +37,7 @@
 #ifndef FS_FS_H
 #define FS_FS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -45,10 +47,7 @@
 #include "base/err.h"
 #include "fs/protocol.h"
 
-/*
- * Requests that wait for locks at once: there have to be more threads than that. One whose thread is interrupted by a signal's
- * handler ends with -EINTR.
- */
+/* Requests that wait for locks at once: there have to be more threads than that. */
 #define FS_WAITERS_MAX 200
 
 struct fs_server;
@@ -62,6 +61,11 @@ struct fs_server;
 int fs_server_new(const struct fs_export *exports, size_t n, int proc_fd, unsigned max_fds,
 	struct fs_server **ret, struct err *e);
 void fs_server_free(struct fs_server *s);
+/*
+ * How many files and folders the guest may keep at once, if that is fewer than the 4 million that it may by itself; looking up
+ * one more is -ENOMEM. Before the first request.
+ */
+void fs_server_limit(struct fs_server *s, size_t nodes);
 
 struct fuse_in_header; /* linux/fuse.h */
 
@@ -78,10 +82,22 @@ bool fs_may_block(const struct fuse_in_header *h, const struct iovec *out, unsig
 /*
  * Does one request: h is its header as fs_header copied it from out, in is room for the reply (virtio 5.11.6.1). From any thread,
  * many at once. Content goes straight between the buffers and the file; of the rest a copy is made before it is looked at.
+ * interrupted: NULL, or this request's own flag for fs_interrupt.
  * Returns the bytes of the reply, 0 for a request that has none (FORGET) or room for none.
  */
 size_t fs_handle(struct fs_server *s, const struct fuse_in_header *h, const struct iovec *out, unsigned n_out,
-	const struct iovec *in, unsigned n_in);
+	const struct iovec *in, unsigned n_in, const atomic_bool *interrupted);
+/*
+ * The number of the request that is to be interrupted. False: this is none that interrupts (FUSE_INTERRUPT). To find that request
+ * is the caller's, fs_handle does nothing for it.
+ */
+bool fs_interrupts(
+	const struct fuse_in_header *h, const struct iovec *out, unsigned n_out, uint64_t *ret_unique);
+/*
+ * Sets the flag that a request was given, or will be: if it waits for a lock, or is about to, it ends with -EINTR. Anything else
+ * is done as if nothing had been said. From any thread; does not wait.
+ */
+void fs_interrupt(struct fs_server *s, atomic_bool *flag);
 /*
  * The driver has forgotten everything: so does the server. Ends requests that wait for locks (-EINTR), and returns when none is
  * under way; any that comes meanwhile is answered with an error.

@@ -199,6 +199,9 @@ static size_t fill(const struct guest *g, struct input *in, uint32_t op, char *b
 	case FUSE_SETXATTR:
 		len = 16;
 		break;
+	case FUSE_WATCH:
+		w[0] = word(in);
+		return add(body, 0, w, 8);
 	case FUSE_MKDIR:
 	case FUSE_GETXATTR:
 		len = 8;
@@ -261,8 +264,10 @@ static void request(struct guest *g, struct input *in)
 	size_t len, room = flags & 1 ? byte(in) : sizeof(reply);
 
 	h.opcode = kind & 63;
-	/* Everything of the host is synced by one, and one waits for what nobody gives. */
-	if (h.opcode == FUSE_SYNCFS || h.opcode == FUSE_SETLKW)
+	if (h.opcode >= 62)
+		h.opcode = h.opcode == 62 ? FUSE_WATCH : FUSE_WATCH_EVENTS;
+	/* Everything of the host is synced by that. */
+	if (h.opcode == FUSE_SYNCFS)
 		return;
 	h.nodeid = node_of(g, in);
 	h.unique = 1;
@@ -290,10 +295,15 @@ static void request(struct guest *g, struct input *in)
 	struct iovec out[2] = {{exact, first}, {exact + first, len - first}}, to = {reply, room};
 	struct fuse_in_header copy;
 	check(fs_header(out, 2, &copy));
-	size_t n = fs_handle(g->s, &copy, out, 2, &to, 1);
+	/* Interrupted from the beginning: one that waits would do so for what nobody gives. */
+	atomic_bool interrupted = false;
+	fs_interrupt(g->s, &interrupted);
+	size_t n = fs_handle(g->s, &copy, out, 2, &to, 1, &interrupted);
 	check(n <= room);
 	hear(g, h.opcode, reply, n);
+	uint64_t unique;
 	(void)fs_may_block(&copy, out, 2);
+	check(!fs_interrupts(&copy, out, 2, &unique) || h.opcode == FUSE_INTERRUPT);
 	free(exact);
 }
 
@@ -307,11 +317,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char reply[128];
 
 	set_up();
+	/* Of a volume, which keeps links as files, never alone; by the length, as the bytes are requests. */
+	exports[0].cache = size & 1 ? FS_CACHE_VOLUME : FS_CACHE_HOST;
 	exports[0].fd = folder();
 	exports[1].fd = fcntl(exports[0].fd, F_DUPFD_CLOEXEC, 0);
 	check(exports[1].fd >= 0 && fs_server_new(exports, 2, proc_fd, 3, &g.s, NULL) == 0);
 	struct iovec out[2] = {{&h, sizeof(h)}, {&init, sizeof(init)}}, to = {reply, sizeof(reply)};
-	check(fs_handle(g.s, &h, out, 2, &to, 1) > 0);
+	check(fs_handle(g.s, &h, out, 2, &to, 1, NULL) > 0);
 	learn(g.nodes, &g.n_nodes, 2);
 	for (unsigned i = 0; in.left && i < REQUESTS_MAX; i++)
 		request(&g, &in);

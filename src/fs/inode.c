@@ -124,6 +124,7 @@ static void unlock(struct fs_server *s)
 		struct node *n = dead;
 		dead = n->id_next;
 		locks_drop_all(s, n);
+		watch_drop(s, n);
 		close_fd(&n->fd);
 		free(n->name);
 		free(n);
@@ -207,6 +208,7 @@ static void grow(struct fs_server *s)
 int nodes_init(struct fs_server *s)
 {
 	s->buckets = 1024;
+	s->max_nodes = NODES_MAX;
 	s->by_id = calloc(s->buckets, sizeof(struct node *));
 	s->by_key = calloc(s->buckets, sizeof(struct node *));
 	s->lru.lru_next = s->lru.lru_prev = &s->lru;
@@ -423,7 +425,7 @@ int node_found(struct fs_server *s, struct export *x, struct node *parent, const
 	pthread_mutex_lock(&s->lock);
 	n = find_key(s, x, fs);
 	if (!n) {
-		if (s->n_nodes >= NODES_MAX || !(n = node_new(s, x, fd, fs))) {
+		if (s->n_nodes >= s->max_nodes || !(n = node_new(s, x, fd, fs))) {
 			r = -ENOMEM;
 			goto out;
 		}

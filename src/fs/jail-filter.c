@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "watch.h"
 
 #ifndef __NR_clone3
 #define __NR_clone3 435
@@ -97,6 +98,11 @@ static const struct rule rules[] = {
 	CALL("locks of whole files", flock),
 	FCNTL("locks of ranges", F_OFD_GETLK),
 	FCNTL("locks of ranges", F_OFD_SETLK),
+	CALL_IF("changes that others make, for those in the box who wait for them", fanotify_init,
+		IS(0, WATCH_GROUP_FLAGS)),
+	CALL_IF("one file or folder of these; no mount, no file system", fanotify_mark,
+		WITHOUT(1, FAN_MARK_MOUNT | FAN_MARK_FILESYSTEM)),
+	CALL("how it is named in such events; opens nothing", name_to_handle_at),
 	FCNTL("whether this is the only box of a volume", F_GETLEASE),
 	FCNTL("another descriptor of an open file", F_DUPFD_CLOEXEC),
 	FCNTL("flags of an open file", F_GETFL),
@@ -220,7 +226,7 @@ static int add_lease_rules(scmp_filter_ctx ctx, const struct fs_export *exports,
 
 int jail_filter_enter(const struct fs_export *exports, size_t n)
 {
-	/* A signal to ourselves: abort, and the end of a lock's wait. */
+	/* A signal to ourselves: abort. */
 	const struct rule kill_ours = {.call = SCMP_SYS(tgkill), .a = IS(0, getpid())};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 

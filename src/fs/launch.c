@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The file server as the supervisor sees it: its child, which it starts with all that it needs and knows by a few words. */
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,15 +10,19 @@
 #include <sys/wait.h>
 
 #include "base/io.h"
+#include "base/log.h"
 #include "base/proc.h"
 #include "fs/protocol.h"
 
-enum { OPTION_MAX = 40, FIXED_ARGS = 4 /* the program, a name, --root */ };
+enum { END_LIMIT_MS = 5000, OPTION_MAX = 40, FIXED_ARGS = 5 /* the program, a name, --root, --nodes */ };
+
+#define NODE_GUEST_BYTES 1024u
+#define NODES_MIN	 65536u
 
 struct launch {
 	struct proc_fd fds[FS_FD_EXPORTS + 2 * FS_EXPORTS_MAX];
 	size_t n_fds;
-	char options[FS_EXPORTS_MAX][OPTION_MAX];
+	char options[FS_EXPORTS_MAX][OPTION_MAX], nodes[OPTION_MAX];
 	const char *argv[FIXED_ARGS + FS_EXPORTS_MAX + 1];
 };
 
@@ -38,6 +43,8 @@ static void fill(struct launch *a, const struct fs_launch *l)
 	}
 	if (geteuid() == 0)
 		a->argv[n++] = "--root";
+	snprintf(a->nodes, OPTION_MAX, "--nodes=%zu", l->max_nodes);
+	a->argv[n++] = a->nodes;
 	for (size_t i = 0; i < l->n_exports; i++) {
 		const struct fs_export *x = &l->exports[i];
 		snprintf(a->options[i], OPTION_MAX, "--export=%s,%s,%s", x->read_only ? "ro" : "rw",
@@ -93,6 +100,11 @@ static void report(const struct proc_confine *c, struct fs_process *p)
 	if (!(c->namespaces & CLONE_NEWUSER))
 		list(p->not_confined, sizeof(p->not_confined), "; ",
 			"user-namespace: files of other users, which root's box may use");
+}
+
+size_t fs_nodes_of(uint64_t guest_bytes)
+{
+	return (size_t)MAX_OF(guest_bytes / NODE_GUEST_BYTES, (uint64_t)NODES_MIN);
 }
 
 int fs_launch(const struct fs_launch *l, struct fs_process *ret, struct err *e)
@@ -178,12 +190,17 @@ int fs_status_read(struct fs_process *p)
 
 void fs_process_done(struct fs_process *p)
 {
+	struct pollfd ended = {.fd = p->pid_fd, .events = POLLIN};
 	int status;
 
 	if (p->pid <= 0)
 		return;
 	(void)kill(p->pid, SIGKILL);
-	(void)proc_wait(p->pid, &status);
+	/* One that waits for a file system of the host (a server of files that does not answer) does not even end at that. */
+	if (poll(&ended, 1, END_LIMIT_MS) != 0)
+		(void)proc_wait(p->pid, &status);
+	else
+		log_error("the file server cannot be ended: a file system of this host does not answer");
 	close_fd(&p->pid_fd);
 	close_fd(&p->vhost_fd);
 	close_fd(&p->status_fd);

@@ -3,9 +3,10 @@
  * Locks, as the host's kernel keeps them, so that they hold between boxes and against the host's own programs. flock(2) is on
  * the handle's descriptor. POSIX locks are of an owner (a table of descriptors of a process in the guest) and a file:
  * open file description locks (fcntl(2), F_OFD_SETLK) on a descriptor of that owner's own, as closing which gives them all up.
+ * Whose they are is noted besides (held.c).
  *
- * Who waits asks again and again, soon after something was unlocked by this guest, else after some milliseconds: a thread
- * that waits in the kernel could not be ended with its guest.
+ * Who waits asks again and again, soon after something was unlocked by this guest, else after some milliseconds: a thread that
+ * waits in the kernel could be ended by a signal only, which may come a moment before the wait. What ends these is a flag.
  */
 #include "server.h"
 
@@ -28,6 +29,9 @@ static void owner_put(struct fs_server *s, struct node *n, struct lock_owner *o)
 	pthread_mutex_unlock(node_lock(s, n));
 	if (!last)
 		return;
+	pthread_mutex_lock(&s->posix_lock);
+	held_forget(s, o);
+	pthread_mutex_unlock(&s->posix_lock);
 	close(o->fd);
 	free(o);
 	atomic_fetch_sub(&s->n_owners, 1);
@@ -109,6 +113,35 @@ void locks_wake(struct fs_server *s)
 		syscall(SYS_futex, &s->freed, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
+struct lock {
+	struct handle *h; /* flock(2) */
+	int op;
+	struct lock_owner *owner; /* POSIX */
+	struct flock range;
+	uint32_t pid;
+};
+
+/* Without waiting: -EAGAIN. */
+static int try_lock(struct fs_server *s, struct lock *l)
+{
+	int r;
+
+	if (!l->h)
+		pthread_mutex_lock(&s->posix_lock);
+	do
+		r = l->h ? flock(l->h->fd, l->op | LOCK_NB) : fcntl(l->owner->fd, F_OFD_SETLK, &l->range);
+	while (r < 0 && errno == EINTR);
+	r = r < 0 ? -errno : 0;
+	if (!l->h) {
+		if (r == 0) {
+			held_note(s, l->owner, &l->range);
+			l->owner->pid = l->pid ? l->pid : l->owner->pid; /* who unlocks has none */
+		}
+		pthread_mutex_unlock(&s->posix_lock);
+	}
+	return r == -EACCES ? -EAGAIN : r;
+}
+
 /* Takes all owners, or that with the number, off the list. */
 static void drop(struct fs_server *s, struct node *n, const uint64_t *id)
 {
@@ -131,8 +164,8 @@ static void drop(struct fs_server *s, struct node *n, const uint64_t *id)
 	while ((o = gone)) {
 		gone = o->next;
 		/* Now, also if a request still uses the descriptor. */
-		struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
-		fcntl(o->fd, F_OFD_SETLK, &all);
+		struct lock all = {.owner = o, .range = {.l_type = F_UNLCK, .l_whence = SEEK_SET}};
+		(void)try_lock(s, &all);
 		owner_put(s, n, o);
 	}
 	locks_wake(s);
@@ -148,27 +181,8 @@ void locks_drop_all(struct fs_server *s, struct node *n)
 	drop(s, n, NULL);
 }
 
-struct lock {
-	struct handle *h; /* flock(2) */
-	int op;
-	struct lock_owner *owner; /* POSIX */
-	struct flock range;
-};
-
-static int try_lock(struct lock *l)
-{
-	int r;
-
-	do
-		r = l->h ? flock(l->h->fd, l->op | LOCK_NB) : fcntl(l->owner->fd, F_OFD_SETLK, &l->range);
-	while (r < 0 && errno == EINTR);
-	if (r == 0)
-		return 0;
-	return errno == EACCES ? -EAGAIN : -errno;
-}
-
-/* In a thread of its own, which a signal makes give up. */
-static int wait_lock(struct fs_server *s, struct lock *l)
+/* In a thread of its own. */
+static int wait_lock(struct fs_server *s, struct lock *l, const atomic_bool *interrupted)
 {
 	struct timespec delay = {.tv_nsec = WAIT_MIN_NS};
 	int err = -EAGAIN;
@@ -179,16 +193,13 @@ static int wait_lock(struct fs_server *s, struct lock *l)
 	}
 	while (err == -EAGAIN) {
 		unsigned seen = atomic_load(&s->freed);
-		if (atomic_load(&s->ending)) {
+		if (atomic_load(&s->ending) || (interrupted && atomic_load(interrupted))) {
 			err = -EINTR;
 			break;
 		}
-		err = try_lock(l);
-		/* A condition variable would not end with a signal; this does (futex(2), EINTR). */
-		if (err == -EAGAIN &&
-			syscall(SYS_futex, &s->freed, FUTEX_WAIT_PRIVATE, seen, &delay, NULL, 0) < 0 &&
-			errno == EINTR)
-			err = -EINTR;
+		err = try_lock(s, l);
+		if (err == -EAGAIN)
+			syscall(SYS_futex, &s->freed, FUTEX_WAIT_PRIVATE, seen, &delay, NULL, 0);
 		delay.tv_nsec = MIN_OF(delay.tv_nsec * 2, WAIT_MAX_NS);
 	}
 	atomic_fetch_sub(&s->waiters, 1);
@@ -215,13 +226,25 @@ static int set_flock(struct request *r, const struct fuse_lk_in *in, bool wait)
 
 	if (!(l.h = handle_get(r->s, in->fh, r->node, r->node->type == S_IFDIR)))
 		return -EBADF;
-	err = try_lock(&l);
+	err = try_lock(r->s, &l);
 	if (err == -EAGAIN && wait)
-		err = wait_lock(r->s, &l);
+		err = wait_lock(r->s, &l, r->interrupted);
 	handle_put(r->s, l.h);
 	/* Also a change from exclusive to shared lets others in. */
 	if (err == 0)
 		locks_wake(r->s);
+	return err;
+}
+
+static int wait_posix(struct request *r, struct lock *l)
+{
+	struct lock_wait w = {.owner = l->owner->id, .node = r->node, .want = lock_range_of(&l->range)};
+	int err = held_wait_begin(r->s, &w);
+
+	if (err < 0)
+		return err;
+	err = wait_lock(r->s, l, r->interrupted);
+	held_wait_end(r->s, &w);
 	return err;
 }
 
@@ -244,9 +267,10 @@ static int set_posix(struct request *r, const struct fuse_lk_in *in, bool wait)
 		if (err < 0)
 			return err;
 	}
-	err = try_lock(&l);
+	l.pid = in->lk.pid;
+	err = try_lock(r->s, &l);
 	if (err == -EAGAIN && wait)
-		err = wait_lock(r->s, &l);
+		err = wait_posix(r, &l);
 	if (err == 0 && in->lk.type != F_UNLCK) {
 		/* It was closed by another thread of its process meanwhile, and what that gave up must not come back. */
 		pthread_mutex_lock(node_lock(r->s, r->node));
@@ -286,6 +310,7 @@ int op_getlk(struct request *r)
 	struct fuse_lk_out out = {.lk.type = F_UNLCK};
 	struct lock_owner *o;
 	struct flock range;
+	uint32_t pid = 0;
 	int fd, err;
 
 	memcpy(&in, r->body, sizeof(in));
@@ -299,7 +324,11 @@ int op_getlk(struct request *r)
 	fd = o ? o->fd : lock_open(r->s, r->node);
 	if (fd < 0)
 		return fd;
+	pthread_mutex_lock(&r->s->posix_lock);
 	err = fcntl(fd, F_OFD_GETLK, &range) < 0 ? -errno : 0;
+	if (err == 0 && range.l_type != F_UNLCK)
+		pid = held_by(r->s, r->node, &range);
+	pthread_mutex_unlock(&r->s->posix_lock);
 	if (o)
 		owner_put(r->s, r->node, o);
 	else
@@ -307,9 +336,10 @@ int op_getlk(struct request *r)
 	if (err < 0)
 		return err;
 	if (range.l_type != F_UNLCK)
-		/* Whose it is has no number in the guest: it may be another box's. */
+		/* 0: another box's or the host's, which has no number in the guest. */
 		out.lk = (struct fuse_file_lock){.start = (uint64_t)range.l_start,
 			.end = range.l_len ? (uint64_t)(range.l_start + range.l_len - 1) : INT64_MAX,
-			.type = (uint32_t)range.l_type};
+			.type = (uint32_t)range.l_type,
+			.pid = pid};
 	return reply_add(r, &out, sizeof(out));
 }

@@ -35,6 +35,7 @@ struct fsd {
 	struct fs_export exports[FS_EXPORTS_MAX];
 	size_t n_exports;
 	bool root, volumes;
+	unsigned long nodes;
 	int exit_status;
 	struct loop *loop;
 	struct fs_server *server;
@@ -80,7 +81,8 @@ static int parse_export(struct fsd *d, const char *s, int *next)
 static int parse_options(int argc, char **argv, struct fsd *d)
 {
 	static const struct option options[] = {{"export", required_argument, NULL, 'e'},
-		{"root", no_argument, NULL, 'r'}, {"name", required_argument, NULL, 'n'}, {NULL, 0, NULL, 0}};
+		{"root", no_argument, NULL, 'r'}, {"name", required_argument, NULL, 'n'},
+		{"nodes", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
 	int opt, r = 0, next = FS_FD_EXPORTS;
 
 	while (r == 0 && (opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -91,6 +93,9 @@ static int parse_options(int argc, char **argv, struct fsd *d)
 		case 'r':
 			d->root = true;
 			break;
+		case 'c':
+			d->nodes = strtoul(optarg, NULL, 10);
+			break;
 		case 'n': /* for those who list processes */
 			break;
 		default:
@@ -99,7 +104,7 @@ static int parse_options(int argc, char **argv, struct fsd *d)
 	}
 	for (int fd = FS_FD_VHOST; r == 0 && fd < next; fd++)
 		r = io_set_cloexec(fd, true);
-	return r < 0 || optind != argc || d->n_exports == 0 ? -EINVAL : 0;
+	return r < 0 || optind != argc || d->n_exports == 0 || d->nodes == 0 ? -EINVAL : 0;
 }
 
 /* How many descriptors the guest may make us keep. */
@@ -112,20 +117,14 @@ static unsigned descriptors(void)
 	return (unsigned)MIN_OF(l.rlim_cur - DESCRIPTORS_OURS, (rlim_t)DESCRIPTORS_GUEST_MAX);
 }
 
-static void on_cancel(int sig)
-{
-}
-
-/* Those of leases are for their thread alone; a lock's wait is ended by one that only interrupts. */
+/* Those of leases are for their thread alone. */
 static int set_up_signals(void)
 {
-	const struct sigaction cancel = {.sa_handler = on_cancel};
 	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGIO);
-	sigaddset(&set, FS_SIGNAL_CANCEL);
-	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || sigaction(FS_SIGNAL_CANCEL, &cancel, NULL) < 0)
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -errno;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ,
@@ -185,6 +184,7 @@ static int start(struct fsd *d, struct fs_status *s, struct err *e)
 	if (r < 0)
 		return r;
 	(void)TAKE_FD(proc); /* for as long as the server is */
+	fs_server_limit(d->server, d->nodes);
 	r = jail_close(d->exports, d->n_exports, d->root, s, e);
 	if (r < 0)
 		return r;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <string.h>
+#include <sys/xattr.h>
 
 int entry_fill(struct request *r, struct node *parent, const char *name, int fd, const struct file_stat *fs,
 	struct fuse_entry_out *out, struct node **ret)
@@ -91,20 +92,30 @@ int op_lookup(struct request *r)
 	return err < 0 ? err : reply_add(r, &out, sizeof(out));
 }
 
+/* Of a real link, or of one that is kept as a file (tree/stored.h): size bytes at most, or -errno. */
+static ssize_t read_target(const struct node *n, int fd, char *target, size_t size)
+{
+	ssize_t len = n->type == S_IFLNK ? readlinkat(fd, "", target, size)
+					 : getxattr(fd_name(fd).text, STORED_LINK, target, size);
+
+	if (len < 0)
+		return errno == ENODATA || errno == EOPNOTSUPP ? -EINVAL : -errno;
+	/* What a host's program wrote there. */
+	return len == 0 || memchr(target, '\0', (size_t)len) ? -EINVAL : len;
+}
+
 int op_readlink(struct request *r)
 {
 	char target[PATH_MAX];
 	ssize_t n;
 	int fd;
 
-	if (r->node->type != S_IFLNK)
+	if (r->node->type != S_IFLNK && r->node->type != S_IFREG)
 		return -EINVAL;
 	fd = node_fd(r->s, r->node);
 	if (fd < 0)
 		return fd;
-	n = readlinkat(fd, "", target, sizeof(target));
-	if (n < 0)
-		n = -errno;
+	n = read_target(r->node, fd, target, sizeof(target));
 	node_done_fd(r->s, r->node);
 	if (n < 0)
 		return (int)n;

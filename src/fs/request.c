@@ -83,7 +83,7 @@ static int op_batch_forget(struct request *r)
 	return 0;
 }
 
-/* virtio-fs has no interrupts: a driver that sends one goes on waiting for the request itself. */
+/* What is to be done is the device's, which knows the requests under way (fs_interrupts). */
 static int op_interrupt(struct request *r)
 {
 	return 0;
@@ -146,6 +146,8 @@ static const struct op {
 	[FUSE_SYNCFS] = {op_syncfs, ON_ROOT, sizeof(struct fuse_syncfs_in), 0},
 	[FUSE_TMPFILE] = {op_tmpfile, CHANGES | FOLDER | GRANTS, sizeof(struct fuse_create_in) + 1,
 		sizeof(struct fuse_entry_out) + sizeof(struct fuse_open_out)},
+	[FUSE_WATCH] = {op_watch, ON_ROOT, sizeof(struct fuse_watch_in), 0},
+	[FUSE_WATCH_EVENTS] = {op_watch_events, ANY_NODE, 0, FUSE_WATCH_EVENT_LEN(0)},
 };
 
 static size_t iov_total(const struct iovec *v, unsigned n)
@@ -242,6 +244,7 @@ bool fs_may_block(const struct fuse_in_header *h, const struct iovec *out, unsig
 
 	switch (h->opcode) {
 	case FUSE_SETLKW:
+	case FUSE_WATCH_EVENTS:
 	case FUSE_FSYNC:
 	case FUSE_FSYNCDIR:
 	case FUSE_SYNCFS:
@@ -255,6 +258,24 @@ bool fs_may_block(const struct fuse_in_header *h, const struct iovec *out, unsig
 	default:
 		return false;
 	}
+}
+
+bool fs_interrupts(
+	const struct fuse_in_header *h, const struct iovec *out, unsigned n_out, uint64_t *ret_unique)
+{
+	struct fuse_interrupt_in in;
+
+	if (h->opcode != FUSE_INTERRUPT || gather(out, n_out, sizeof(*h), &in, sizeof(in)) != sizeof(in))
+		return false;
+	*ret_unique = in.unique;
+	return true;
+}
+
+void fs_interrupt(struct fs_server *s, atomic_bool *flag)
+{
+	atomic_store(flag, true);
+	locks_wake(s);
+	watches_wake(s);
 }
 
 static const struct op *find_op(uint32_t opcode)
@@ -328,9 +349,15 @@ static int handle(struct request *r, const struct op *op)
 }
 
 size_t fs_handle(struct fs_server *s, const struct fuse_in_header *h, const struct iovec *out, unsigned n_out,
-	const struct iovec *in, unsigned n_in)
+	const struct iovec *in, unsigned n_in, const atomic_bool *interrupted)
 {
-	struct request r = {.s = s, .h = *h, .out = out, .n_out = n_out, .in = in, .n_in = n_in};
+	struct request r = {.s = s,
+		.h = *h,
+		.out = out,
+		.n_out = n_out,
+		.in = in,
+		.n_in = n_in,
+		.interrupted = interrupted};
 	struct fuse_out_header reply = {0};
 	const struct op *op;
 	size_t total = iov_total(out, n_out);

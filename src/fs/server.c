@@ -11,6 +11,7 @@ static void init_locks(struct fs_server *s)
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->run_lock, NULL);
 	pthread_mutex_init(&s->sync_lock, NULL);
+	pthread_mutex_init(&s->posix_lock, NULL);
 	for (size_t i = 0; i < NODE_STRIPES; i++)
 		pthread_mutex_init(&s->stripes[i], NULL);
 	for (size_t i = 0; i < s->n_exports; i++)
@@ -38,7 +39,9 @@ int fs_server_new(const struct fs_export *exports, size_t n, int proc_fd, unsign
 	for (size_t i = 0; i < n; i++)
 		s->exports[i].e = exports[i];
 	init_locks(s);
-	r = nodes_init(s);
+	r = watches_init(s);
+	if (r == 0)
+		r = nodes_init(s);
 	if (r < 0) {
 		err_sys(e, r, "cannot serve the folders of the box");
 		goto fail;
@@ -71,6 +74,7 @@ fail:
 void forget_all(struct fs_server *s)
 {
 	handles_reset(s);
+	watches_reset(s);
 	if (s->by_id && s->by_key)
 		nodes_reset(s);
 	for (size_t i = 0; i < s->n_exports; i++)
@@ -83,6 +87,7 @@ void fs_reset(struct fs_server *s)
 	pthread_mutex_lock(&s->run_lock);
 	atomic_store(&s->ending, true);
 	locks_wake(s);
+	watches_wake(s);
 	while (s->active)
 		pthread_cond_wait(&s->idle_cond, &s->run_lock);
 	pthread_mutex_unlock(&s->run_lock);
@@ -95,12 +100,18 @@ void fs_reset(struct fs_server *s)
 	pthread_mutex_unlock(&s->run_lock);
 }
 
+void fs_server_limit(struct fs_server *s, size_t nodes)
+{
+	s->max_nodes = MIN_OF(nodes, (size_t)NODES_MAX);
+}
+
 void fs_server_free(struct fs_server *s)
 {
 	if (!s)
 		return;
 	fs_reset(s);
 	nodes_done(s);
+	watches_done(s);
 	for (size_t i = 0; i < s->n_exports; i++) {
 		close_fd(&s->exports[i].e.fd);
 		close_fd(&s->exports[i].e.use_fd);
@@ -109,6 +120,7 @@ void fs_server_free(struct fs_server *s)
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->run_lock);
 	pthread_mutex_destroy(&s->sync_lock);
+	pthread_mutex_destroy(&s->posix_lock);
 	for (size_t i = 0; i < NODE_STRIPES; i++)
 		pthread_mutex_destroy(&s->stripes[i]);
 	pthread_cond_destroy(&s->idle_cond);

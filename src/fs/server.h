@@ -3,6 +3,7 @@
 #ifndef FS_SERVER_H
 #define FS_SERVER_H
 
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,13 +13,14 @@
 #include "fs.h"
 #include "proto.h"
 #include "tree/stored.h"
+#include "watch.h"
 
-#define NODES_MAX \
-	(1u << 22) /* a node is about 300 bytes; an honest guest needs 1 KiB of its own memory for each */
+#define NODES_MAX	(1u << 22) /* of about 300 bytes each, and a name */
 #define NODE_STRIPES	64
 #define HANDLES_MAX	65536
-#define HANDLE_SLOTS	4096 /* chains of the table of handles */
-#define OWNERS_MAX	4096 /* lock owners with a descriptor each, of all files */
+#define HANDLE_SLOTS	4096  /* chains of the table of handles */
+#define OWNERS_MAX	4096  /* lock owners with a descriptor each, of all files */
+#define HELD_MAX	65536 /* ranges of POSIX locks that are noted, of all owners */
 #define DEVICES_MAX	256
 #define DEPTH_MAX	1024 /* folders without a descriptor above a node that is to be found again */
 #define WRITE_MAX	(1u << 20)
@@ -50,12 +52,32 @@ struct content_mark {
 	struct timespec mtime, ctime;
 };
 
+/* Bytes of a file, the last included. */
+struct lock_range {
+	int64_t start, end;
+	bool exclusive;
+};
+
 struct lock_owner {
 	struct lock_owner *next;
 	uint64_t id;
 	int fd;
 	unsigned refs;
 	bool dropped; /* not in its node's list any more */
+	/* Under posix_lock, see held.c. */
+	uint32_t pid;		 /* of the process that locked last, as the guest counts */
+	struct lock_range *held; /* in order, without overlap */
+	size_t n_held;
+	bool unknown; /* could not be noted: what it holds is not in `held` */
+};
+
+/* A request that waits for a POSIX lock, for as long as it does. Under posix_lock. */
+struct lock_wait {
+	struct lock_wait *next, *next_seen;
+	bool seen;
+	uint64_t owner;
+	struct node *node; /* the request's reference */
+	struct lock_range want;
 };
 
 struct node {
@@ -77,6 +99,8 @@ struct node {
 	ino_t ino;
 	int64_t btime_ns; /* tells a new file with an old number from the old one, once that has no descriptor here */
 	mode_t type; /* S_IFMT of what the host has */
+	/* Under the watches' lock. */
+	struct watch *watch;
 	/* Under node_lock. */
 	unsigned cached; /* handles through which the guest caches content */
 	unsigned racy_reads;
@@ -113,7 +137,7 @@ struct fs_server {
 	pthread_mutex_t lock; /* nodes, handles; never held across a system call that may wait */
 	struct node **by_id, **by_key;
 	size_t buckets; /* a power of two */
-	size_t n_nodes;
+	size_t n_nodes, max_nodes;
 	unsigned n_fds;	   /* of nodes but exports' */
 	struct node *dead; /* to be freed as the lock is let go */
 	struct node lru;   /* ring of those with a descriptor that is neither pinned nor used; next: latest */
@@ -127,7 +151,11 @@ struct fs_server {
 	pthread_mutex_t stripes[NODE_STRIPES];
 
 	atomic_uint waiters; /* for locks */
-	atomic_uint freed;   /* counts what was unlocked; those who wait for locks watch it (futex(2)) */
+	atomic_uint freed;   /* counts unlocks and interrupts; those who wait for locks watch it (futex(2)) */
+	/* POSIX locks as they are granted and noted. Before a node's lock; no call under it waits for another's lock. */
+	pthread_mutex_t posix_lock;
+	struct lock_wait *lock_waits;
+	size_t n_held;
 
 	pthread_mutex_t run_lock;
 	pthread_cond_t idle_cond;
@@ -139,6 +167,8 @@ struct fs_server {
 	atomic_ullong sync_asked;
 	unsigned long long sync_done;
 
+	struct watches watches;
+
 	atomic_bool ready; /* INIT was answered */
 	atomic_bool setxattr_ext;
 };
@@ -146,6 +176,7 @@ struct fs_server {
 struct request {
 	struct fs_server *s;
 	struct fuse_in_header h;
+	const atomic_bool *interrupted; /* fs_handle; may be NULL */
 	const struct iovec *out, *in;
 	unsigned n_out, n_in;
 	size_t in_len;
@@ -213,8 +244,8 @@ pthread_mutex_t *node_lock(struct fs_server *s, const struct node *n);
 /* ---- attr.c ---- */
 
 int get_stat(int fd, struct file_stat *ret);
-/* As the box sees what fd is; parent: of a link, may be NULL. */
-int attr_stored(struct fs_server *s, struct node *n, int fd, const struct stat *st, struct stored_stat *ret);
+/* As the box sees n, which fd is. Whether an attribute says so. */
+bool attr_stored(struct fs_server *s, struct node *n, int fd, const struct stat *st, struct stored_stat *ret);
 /* 0 or 1 seconds; the request counts among those that grant from then on. */
 unsigned attr_believed(struct request *r, struct export *x);
 int attr_fill(struct request *r, struct node *n, int fd, const struct stat *st, struct fuse_attr *ret);
@@ -295,11 +326,27 @@ int op_fsyncdir(struct request *r);
 
 void locks_drop_owner(struct fs_server *s, struct node *n, uint64_t owner);
 void locks_drop_all(struct fs_server *s, struct node *n);
-/* Something may have been unlocked here. */
+/* Those who wait for locks look again: something may have been unlocked here, or one of them is to end. */
 void locks_wake(struct fs_server *s);
 int op_getlk(struct request *r);
 int op_setlk(struct request *r);
 int op_setlkw(struct request *r);
+
+/* ---- held.c; all but the waits' with posix_lock held ---- */
+
+struct lock_range lock_range_of(const struct flock *l);
+/* The kernel has granted the owner that (F_OFD_SETLK), or unlocked it. */
+void held_note(struct fs_server *s, struct lock_owner *o, const struct flock *l);
+/* The owner goes, and its descriptor with it. */
+void held_forget(struct fs_server *s, struct lock_owner *o);
+/*
+ * w->owner is to wait on w->node for w->want. -EDEADLK: one whom it would wait for waits for it, perhaps through others, as
+ * posix_locks_deadlock() of Linux finds it; else it counts among those who wait until held_wait_end.
+ */
+int held_wait_begin(struct fs_server *s, struct lock_wait *w);
+void held_wait_end(struct fs_server *s, struct lock_wait *w);
+/* The process whose lock is just that (F_OFD_GETLK). 0: it is not of this guest, or not known. */
+uint32_t held_by(struct fs_server *s, struct node *n, const struct flock *l);
 
 /* ---- xattr.c ---- */
 
@@ -307,6 +354,20 @@ int op_setxattr(struct request *r);
 int op_getxattr(struct request *r);
 int op_listxattr(struct request *r);
 int op_removexattr(struct request *r);
+
+/* ---- watch.c ---- */
+
+/* 0 or -errno; watches_done either way. */
+int watches_init(struct fs_server *s);
+void watches_done(struct fs_server *s);
+/* Nothing is watched any more. */
+void watches_reset(struct fs_server *s);
+/* The request that waits for events, if there is one, looks whether it is to end. */
+void watches_wake(struct fs_server *s);
+/* Whether the node was watched; then the use of its descriptor is the caller's to give back, unless it is freed. */
+bool watch_drop(struct fs_server *s, struct node *n);
+int op_watch(struct request *r);
+int op_watch_events(struct request *r);
 
 /* ---- lease.c ---- */
 

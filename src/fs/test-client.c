@@ -127,7 +127,7 @@ int client_call(struct client *c, uint32_t opcode, uint64_t node, const void *bo
 	n = cut(v, n, data, data_len, 0);
 	m = cut(w, 0, &out, sizeof(out), c->piece);
 	m = cut(w, m, reply, size, c->piece);
-	got = fs_handle(c->s, &h, v, n, w, m);
+	got = fs_handle(c->s, &h, v, n, w, m, c->interrupted);
 	if (got == 0)
 		return -ENOMSG;
 	assert_int_equal(out.unique, h.unique);
@@ -146,7 +146,9 @@ size_t client_raw(struct client *c, const void *request, size_t len, void *reply
 	struct iovec v = {(void *)(uintptr_t)request, len}, w = {reply, size};
 	struct fuse_in_header h;
 
-	return fs_header(&v, len ? 1 : 0, &h) ? fs_handle(c->s, &h, &v, len ? 1 : 0, &w, size ? 1 : 0) : 0;
+	if (!fs_header(&v, len ? 1 : 0, &h))
+		return 0;
+	return fs_handle(c->s, &h, &v, len ? 1 : 0, &w, size ? 1 : 0, NULL);
 }
 
 /* A structure and up to two names behind it. */

@@ -11,6 +11,7 @@ struct client {
 	int dir;       /* of "0" */
 	uint32_t uid, gid;
 	unsigned piece; /* buffers are no longer than that; 0: header, body and data in one each */
+	const atomic_bool *interrupted; /* of each request; NULL: cannot be */
 };
 
 enum { CLIENT_FILE = 1, CLIENT_READ_ONLY = 2, CLIENT_VOLUME = 4 };

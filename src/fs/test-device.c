@@ -3,10 +3,8 @@
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -16,7 +14,7 @@
 
 enum { THREADS_DATA = 8 };
 
-/* Requests: opcode READ goes to a thread and waits for `open_gate`, SETLKW for its end; all others are done at once. */
+/* Requests: opcode READ goes to a thread and waits for `open_gate`, SETLKW until it is interrupted; all others are done at once. */
 struct fs_server {
 	pthread_mutex_t lock;
 	pthread_cond_t moved;
@@ -54,22 +52,40 @@ static void wait_for_gate(struct fs_server *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static int wait_for_signal(struct fs_server *s)
+static int wait_for_interrupt(struct fs_server *s, const atomic_bool *interrupted)
 {
-	const struct timespec long_enough = {.tv_sec = 60};
-
-	if (nanosleep(&long_enough, NULL) == 0)
-		return 0;
-	__atomic_fetch_add(&s->interrupted, 1, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&s->lock);
+	while (!atomic_load(interrupted))
+		pthread_cond_wait(&s->moved, &s->lock);
+	s->interrupted++;
+	pthread_mutex_unlock(&s->lock);
 	return -EINTR;
 }
 
+void fs_interrupt(struct fs_server *s, atomic_bool *flag)
+{
+	pthread_mutex_lock(&s->lock);
+	atomic_store(flag, true);
+	pthread_cond_broadcast(&s->moved);
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool fs_interrupts(const struct fuse_in_header *h, const struct iovec *out, unsigned n, uint64_t *ret_unique)
+{
+	struct fuse_interrupt_in i;
+
+	if (h->opcode != FUSE_INTERRUPT || iov_read(out, n, sizeof(*h), &i, sizeof(i)) != sizeof(i))
+		return false;
+	*ret_unique = i.unique;
+	return true;
+}
+
 size_t fs_handle(struct fs_server *s, const struct fuse_in_header *h, const struct iovec *out, unsigned n_out,
-	const struct iovec *in, unsigned n_in)
+	const struct iovec *in, unsigned n_in, const atomic_bool *interrupted)
 {
 	int error = 0;
 
-	if (h->opcode == FUSE_FORGET)
+	if (h->opcode == FUSE_FORGET || h->opcode == FUSE_INTERRUPT)
 		return 0;
 	count(s, 1);
 	if (pthread_equal(pthread_self(), s->loop_thread))
@@ -77,7 +93,7 @@ size_t fs_handle(struct fs_server *s, const struct fuse_in_header *h, const stru
 	else if (h->opcode == FUSE_READ)
 		wait_for_gate(s);
 	else if (h->opcode == FUSE_SETLKW)
-		error = wait_for_signal(s);
+		error = wait_for_interrupt(s, interrupted);
 	const struct fuse_out_header o = {.len = sizeof(o), .error = error, .unique = h->unique};
 	size_t n = iov_write(in, n_in, 0, &o, sizeof(o));
 	count(s, -1);
@@ -98,16 +114,10 @@ struct fixture {
 	uint64_t unique;
 };
 
-static void on_cancel(int sig)
-{
-}
-
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	const struct sigaction cancel = {.sa_handler = on_cancel};
 
-	assert_int_equal(sigaction(FS_SIGNAL_CANCEL, &cancel, NULL), 0);
 	pthread_mutex_init(&f->s.lock, NULL);
 	pthread_cond_init(&f->s.moved, NULL);
 	f->s.loop_thread = pthread_self();
@@ -145,6 +155,20 @@ static uint64_t add(
 	if (ret_reply)
 		*ret_reply = in;
 	return h.unique;
+}
+
+/* As Linux has it: no room for a reply. */
+static void add_interrupt(struct fixture *f, unsigned queue, uint64_t unique)
+{
+	const struct {
+		struct fuse_in_header h;
+		struct fuse_interrupt_in i;
+	} x = {{.len = sizeof(x), .opcode = FUSE_INTERRUPT, .unique = unique | 1}, {unique}};
+	void *out;
+	const struct tdrv_buf buf = {tdrv_alloc(&f->d, sizeof(x), &out), sizeof(x), false};
+
+	memcpy(out, &x, sizeof(x));
+	tdrv_add(&f->d, queue, &buf, 1);
 }
 
 static void open_gate(struct fixture *f)
@@ -248,6 +272,105 @@ static void test_locks_have_their_own_threads(void **state)
 	tdrv_kick(&f->d, FS_QUEUE_REQUEST);
 	expect(f, FS_QUEUE_REQUEST, unique, 0, o);
 	assert_int_equal(f->s.most, n + 1);
+}
+
+/* Ends one that waits, and no other. */
+static void test_interrupt(void **state)
+{
+	struct fixture *f = *state;
+	const struct fuse_out_header *o[3];
+	uint64_t unique[3];
+
+	for (unsigned i = 0; i < 3; i++)
+		unique[i] = add(f, FS_QUEUE_REQUEST, FUSE_SETLKW, &o[i]);
+	tdrv_kick(&f->d, FS_QUEUE_REQUEST);
+	tdrv_settle(&f->d);
+	wait_running(f, 3);
+	for (unsigned i = 3; i-- > 0;) {
+		add_interrupt(f, FS_QUEUE_HIPRIO, unique[i]);
+		tdrv_kick(&f->d, FS_QUEUE_HIPRIO);
+		assert_int_equal(tdrv_wait(&f->d, FS_QUEUE_HIPRIO, NULL), 0);
+		expect(f, FS_QUEUE_REQUEST, unique[i], -EINTR, o[i]);
+		assert_int_equal(f->s.interrupted, 3 - i);
+	}
+}
+
+/* The queues are independent: here it is read before the request that it is about, in whatever order the driver rang. */
+static void test_interrupt_comes_first(void **state)
+{
+	struct fixture *f = *state;
+	const struct fuse_out_header *o;
+
+	for (unsigned i = 0; i < 50; i++) {
+		uint64_t unique = add(f, FS_QUEUE_REQUEST, FUSE_SETLKW, &o);
+		add_interrupt(f, FS_QUEUE_HIPRIO, unique);
+		tdrv_kick(&f->d, FS_QUEUE_HIPRIO);
+		assert_int_equal(tdrv_wait(&f->d, FS_QUEUE_HIPRIO, NULL), 0);
+		expect(f, FS_QUEUE_REQUEST, unique, -EINTR, o);
+	}
+	/* More than a turn's worth stands before it. */
+	for (unsigned i = 0; i + 1 < TDRV_QSIZE / 2; i++)
+		add(f, FS_QUEUE_REQUEST, FUSE_GETATTR, NULL);
+	uint64_t unique = add(f, FS_QUEUE_REQUEST, FUSE_SETLKW, &o);
+	add_interrupt(f, FS_QUEUE_HIPRIO, unique);
+	tdrv_kick(&f->d, FS_QUEUE_HIPRIO);
+	for (unsigned i = 0; i < TDRV_QSIZE / 2; i++)
+		tdrv_wait(&f->d, FS_QUEUE_REQUEST, NULL);
+	assert_int_equal(o->unique, unique);
+	assert_int_equal(o->error, -EINTR);
+	assert_int_equal(f->s.on_loop, TDRV_QSIZE / 2 - 1);
+}
+
+/* Of what is not there, what is done, what is no lock's wait, and what says no number: nothing happens. */
+static void test_interrupt_of_nothing(void **state)
+{
+	struct fixture *f = *state;
+	const struct fuse_out_header *lock, *read, *o;
+
+	uint64_t waiting = add(f, FS_QUEUE_REQUEST, FUSE_SETLKW, &lock);
+	uint64_t reading = add(f, FS_QUEUE_REQUEST, FUSE_READ, &read);
+	uint64_t done = add(f, FS_QUEUE_REQUEST, FUSE_GETATTR, &o);
+	tdrv_kick(&f->d, FS_QUEUE_REQUEST);
+	expect(f, FS_QUEUE_REQUEST, done, 0, o);
+	wait_running(f, 2);
+	const uint64_t none[] = {done, reading, 12345, 0, waiting | 1ull << 63};
+	for (unsigned i = 0; i < ARRAY_LEN(none); i++) {
+		add_interrupt(f, i % 2 ? FS_QUEUE_REQUEST : FS_QUEUE_HIPRIO, none[i]);
+		tdrv_kick(&f->d, i % 2 ? FS_QUEUE_REQUEST : FS_QUEUE_HIPRIO);
+		assert_int_equal(tdrv_wait(&f->d, i % 2 ? FS_QUEUE_REQUEST : FS_QUEUE_HIPRIO, NULL), 0);
+	}
+	add(f, FS_QUEUE_HIPRIO, FUSE_INTERRUPT, NULL);
+	tdrv_kick(&f->d, FS_QUEUE_HIPRIO);
+	assert_int_equal(tdrv_wait(&f->d, FS_QUEUE_HIPRIO, NULL), 0);
+	assert_int_equal(f->s.interrupted, 0);
+	open_gate(f);
+	expect(f, FS_QUEUE_REQUEST, reading, 0, read);
+	/* In the same queue it is behind its request. */
+	add_interrupt(f, FS_QUEUE_REQUEST, waiting);
+	tdrv_kick(&f->d, FS_QUEUE_REQUEST);
+	tdrv_wait(&f->d, FS_QUEUE_REQUEST, NULL);
+	tdrv_wait(&f->d, FS_QUEUE_REQUEST, NULL);
+	assert_int_equal(lock->unique, waiting);
+	assert_int_equal(lock->error, -EINTR);
+}
+
+/* Many interrupts at once: each a turn of the loop, and all are heard. */
+static void test_interrupts(void **state)
+{
+	struct fixture *f = *state;
+	const unsigned n = TDRV_QSIZE / 2;
+	uint64_t unique[TDRV_QSIZE / 2];
+
+	for (unsigned i = 0; i < n; i++)
+		unique[i] = add(f, FS_QUEUE_REQUEST, FUSE_SETLKW, NULL);
+	for (unsigned i = 0; i < n; i++)
+		add_interrupt(f, FS_QUEUE_HIPRIO, unique[i]);
+	tdrv_kick(&f->d, FS_QUEUE_HIPRIO);
+	for (unsigned i = 0; i < n; i++) {
+		tdrv_wait(&f->d, FS_QUEUE_HIPRIO, NULL);
+		tdrv_wait(&f->d, FS_QUEUE_REQUEST, NULL);
+	}
+	assert_int_equal(f->s.interrupted, n);
 }
 
 /* A driver that resets the device: what is under way ends first, waits are ended, and then all is forgotten. */
@@ -404,6 +527,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_forget, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_threads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_locks_have_their_own_threads, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_interrupt, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_interrupt_comes_first, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_interrupt_of_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_interrupts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reset, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_changing_header, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_short_header, setup, teardown),

@@ -24,6 +24,7 @@
 #include "base/proc.h"
 #include "base/sanitized.h"
 #include "jail.h"
+#include "watch.h"
 
 enum { RW, RO, FILE_RO, EXPORTS };
 enum { NO_JAIL = 100 };
@@ -155,6 +156,27 @@ static int works(const struct fixture *f, const struct fs_status *s)
 	return 0;
 }
 
+/* Changes that others make (watch.c). */
+static int watches(const struct fixture *f, const struct fs_status *s)
+{
+	union {
+		struct file_handle h;
+		char room[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} u = {.h.handle_bytes = MAX_HANDLE_SZ};
+	char path[40];
+	int mount, fd = fanotify_init(WATCH_GROUP_FLAGS, O_RDONLY);
+
+	if (fd < 0)
+		return errno == EINVAL || errno == EPERM || errno == EMFILE
+			       ? 0
+			       : 1; /* not in this kernel, or no more */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->exports[RO].fd);
+	if (fanotify_mark(fd, FAN_MARK_ADD, FAN_CREATE | FAN_ONDIR, AT_FDCWD, path) < 0 ||
+		fanotify_mark(fd, FAN_MARK_FLUSH, 0, AT_FDCWD, ".") < 0)
+		return errno == ENODEV || errno == EOPNOTSUPP ? 0 : 2;
+	return name_to_handle_at(AT_FDCWD, path, &u.h, &mount, AT_SYMLINK_FOLLOW) < 0 ? 3 : 0;
+}
+
 /* Locks of its own files, whatever their numbers; leases of all volumes. */
 static int locks(const struct fixture *f, const struct fs_status *s)
 {
@@ -183,6 +205,8 @@ static void test_what_it_needs(void **state)
 	SKIP_IN_EMULATOR();
 	assert_int_equal(run(*state, true, works), 0);
 	assert_int_equal(run(*state, true, locks), 0);
+	assert_int_equal(run(*state, true, watches), 0);
+	assert_int_equal(run(*state, false, watches), 0);
 }
 
 /* ---- what it reports ---- */
@@ -412,6 +436,18 @@ static int call_lease_shared(const struct fixture *f, const struct fs_status *s)
 	return fd < 0 || fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
 }
 
+/* All of a file system, of which the box has a part. */
+static int call_mark_filesystem(const struct fixture *f, const struct fs_status *s)
+{
+	return fanotify_mark(100, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, FAN_CREATE, AT_FDCWD, "/") == 0;
+}
+
+/* Events with descriptors. */
+static int call_fanotify_descriptors(const struct fixture *f, const struct fs_status *s)
+{
+	return fanotify_init(FAN_CLASS_NOTIF, O_RDWR) >= 0;
+}
+
 static void test_calls_that_end_it(void **state)
 {
 	SKIP_IN_EMULATOR();
@@ -423,7 +459,7 @@ static void test_calls_that_end_it(void **state)
 		call_chmod_setuid,
 #endif
 		call_unlock_hold, call_unlock_use, call_unlock_long, call_range_unlock_use, call_copy_use,
-		call_unlock_second, call_lease_shared};
+		call_unlock_second, call_lease_shared, call_mark_filesystem, call_fanotify_descriptors};
 
 	if (SANITIZED) /* then there is no filter, and jail_close says so */
 		skip();

@@ -41,7 +41,7 @@ static void *serve(void *data)
 							     {reply + sizeof(struct fuse_out_header),
 								     BUF - sizeof(struct fuse_out_header)}};
 		struct fuse_in_header h;
-		size_t len = fs_header(&out, 1, &h) ? fs_handle(m->s, &h, &out, 1, in, 2) : 0;
+		size_t len = fs_header(&out, 1, &h) ? fs_handle(m->s, &h, &out, 1, in, 2, NULL) : 0;
 		/* The request's process may have been killed (ENOENT). */
 		if (len && write(m->fuse, reply, len) < 0 && errno != ENOENT)
 			break;

@@ -75,15 +75,130 @@ static void test_create(void **state)
 	assert_int_equal(client_mknod(&c, root, "s", S_IFSOCK | 0600, 0, &en), 0);
 	assert_int_equal(client_mknod(&c, root, "bad", S_IFDIR | 0600, 0, &en), -EINVAL);
 	assert_int_equal(client_mknod(&c, root, "bad", S_IFLNK | 0600, 0, &en), -EINVAL);
-	/* A link is of its folder's owner. */
-	c.uid = 5;
-	assert_int_equal(client_symlink(&c, client_walk(&c, "d"), "l", "t", &en), 0);
-	assert_int_equal(en.attr.uid, 999);
-	struct fuse_setattr_in own = {.valid = FATTR_UID, .uid = 7};
-	assert_int_equal(client_setattr(&c, en.nodeid, &own, NULL), 0);
 	/* Unknown by whom. */
 	c.uid = UINT32_MAX;
 	assert_int_equal(client_mkdir(&c, root, "nobody", 0755, &en), -EOVERFLOW);
+	client_stop(&c, true);
+}
+
+static int read_link(struct client *c, uint64_t node, char *target, size_t size)
+{
+	int n = client_call(c, FUSE_READLINK, node, NULL, 0, NULL, 0, target, (unsigned)size - 1);
+
+	target[n > 0 ? n : 0] = '\0';
+	return n;
+}
+
+/* For programs of the host to follow. */
+static void test_links_of_the_host(void **state)
+{
+	struct client c;
+	struct fuse_entry_out d, en;
+	struct fuse_attr_out a;
+	char text[STORED_TEXT_MAX], target[PATH_MAX + 1];
+	struct stat st;
+
+	client_start(&c, NULL, 1, plain, 100);
+	uint64_t root = client_walk(&c, "");
+	c.uid = 999;
+	assert_int_equal(client_mkdir(&c, root, "d", 0777, &d), 0);
+	c.uid = 5;
+	/* A real one, of its folder's owner. */
+	assert_int_equal(client_symlink(&c, d.nodeid, "l", "t", &en), 0);
+	assert_int_equal(en.attr.uid, 999);
+	struct fuse_setattr_in own = {.valid = FATTR_UID, .uid = 7};
+	assert_int_equal(client_setattr(&c, en.nodeid, &own, &a), 0);
+	assert_int_equal(a.attr.uid, 999);
+	assert_int_equal(fstatat(c.dir, "d/l", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	/* In a sticky folder another's is his; root's, and the folder's owner's, stay real ones. */
+	c.uid = 0;
+	struct fuse_setattr_in sticky = {.valid = FATTR_MODE, .mode = 01777};
+	assert_int_equal(client_setattr(&c, d.nodeid, &sticky, NULL), 0);
+	c.uid = 5;
+	assert_int_equal(client_symlink(&c, d.nodeid, "his", "target", &en), 0);
+	assert_int_equal(en.attr.uid, 5);
+	assert_int_equal(en.attr.size, 6);
+	assert_int_equal(en.attr.mode, S_IFLNK | 0777);
+	assert_int_equal(read_link(&c, en.nodeid, target, sizeof(target)), 6);
+	assert_string_equal(target, "target");
+	assert_int_equal(fstatat(c.dir, "d/his", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_true(S_ISREG(st.st_mode) && st.st_size == 0 && (st.st_mode & 07777) == 0644);
+	assert_true(stored(&c, "d/his", text) > 0);
+	assert_string_equal(text, "120777 5 0 0:0");
+	c.uid = 999;
+	assert_int_equal(client_symlink(&c, d.nodeid, "owners", "t", &en), 0);
+	assert_int_equal(fstatat(c.dir, "d/owners", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	assert_int_equal(fchmod(c.dir, 01777), 0);
+	c.uid = 0;
+	assert_int_equal(client_symlink(&c, root, "roots", "t", &en), 0);
+	assert_int_equal(fstatat(c.dir, "roots", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	client_stop(&c, true);
+}
+
+/* Nothing but boxes uses it: each link is whose it was made or given to be. */
+static void test_links_of_a_volume(void **state)
+{
+	const unsigned volume[] = {CLIENT_VOLUME};
+	struct client c;
+	struct fuse_entry_out d, en, again;
+	struct fuse_attr_out a;
+	char target[PATH_MAX + 1], far[PATH_MAX];
+	struct stat st;
+
+	client_start(&c, NULL, 1, volume, 100);
+	uint64_t root = client_walk(&c, "");
+	assert_int_equal(client_mkdir(&c, root, "d", 0777, &d), 0);
+	c.uid = 5;
+	c.gid = 6;
+	assert_int_equal(client_symlink(&c, d.nodeid, "l", "../f", &en), 0);
+	assert_int_equal(en.attr.uid, 5);
+	assert_int_equal(en.attr.gid, 6);
+	struct fuse_setattr_in own = {.valid = FATTR_UID | FATTR_GID, .uid = 7, .gid = 8};
+	assert_int_equal(client_setattr(&c, en.nodeid, &own, &a), 0);
+	assert_int_equal(a.attr.uid, 7);
+	assert_int_equal(a.attr.gid, 8);
+	assert_int_equal(a.attr.mode, S_IFLNK | 0777);
+	assert_int_equal(a.attr.size, 4);
+	struct fuse_setattr_in mode = {.valid = FATTR_MODE, .mode = 0600};
+	assert_int_equal(client_setattr(&c, en.nodeid, &mode, &a), -EOPNOTSUPP);
+	/* Two names, and another folder. */
+	assert_int_equal(client_link(&c, en.nodeid, root, "l2"), 0);
+	assert_int_equal(client_rename(&c, d.nodeid, "l", root, "l3", 0), 0);
+	assert_int_equal(client_lookup(&c, root, "l3", &again), 0);
+	assert_int_equal(again.nodeid, en.nodeid);
+	assert_int_equal(again.attr.nlink, 2);
+	assert_int_equal(again.attr.uid, 7);
+	assert_int_equal(read_link(&c, again.nodeid, target, sizeof(target)), 4);
+	assert_string_equal(target, "../f");
+	assert_int_equal(client_symlink(&c, root, "l3", "t", &again), -EEXIST);
+	assert_int_equal(client_unlink(&c, root, "l2"), 0);
+	/* What the host has itself is as it is there; what has no target is no link. */
+	assert_int_equal(symlinkat("real", c.dir, "r"), 0);
+	assert_int_equal(client_lookup(&c, root, "r", &again), 0);
+	assert_int_equal(again.attr.mode, S_IFLNK | 0777);
+	assert_int_equal(client_setattr(&c, again.nodeid, &own, &a), 0);
+	assert_int_equal(read_link(&c, again.nodeid, target, sizeof(target)), 4);
+	assert_int_equal(client_mknod(&c, root, "f", S_IFREG | 0644, 0, &again), 0);
+	assert_int_equal(read_link(&c, again.nodeid, target, sizeof(target)), -EINVAL);
+	CLEANUP_CLOSE int fd = openat(c.dir, "l3", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	assert_int_equal(fsetxattr(fd, STORED_LINK, "a\0b", 3, 0), 0);
+	assert_int_equal(read_link(&c, en.nodeid, target, sizeof(target)), -EINVAL);
+	assert_int_equal(fsetxattr(fd, STORED_LINK, "", 0, 0), 0);
+	assert_int_equal(read_link(&c, en.nodeid, target, sizeof(target)), -EINVAL);
+	assert_int_equal(client_lookup(&c, root, "l3", &again), 0);
+	assert_true(S_ISREG(again.attr.mode));
+	/* The longest there is: kept, or where attributes have no room for it a real link. */
+	memset(far, 'x', sizeof(far));
+	far[PATH_MAX - 1] = '\0';
+	assert_int_equal(client_symlink(&c, root, "far", far, &en), 0);
+	assert_int_equal(en.attr.size, PATH_MAX - 1);
+	assert_int_equal(read_link(&c, en.nodeid, target, sizeof(target)), PATH_MAX - 1);
+	assert_string_equal(target, far);
+	assert_int_equal(fstatat(c.dir, "far", &st, AT_SYMLINK_NOFOLLOW), 0);
+	assert_int_equal(en.attr.uid, S_ISLNK(st.st_mode) ? 0 : 5);
 	client_stop(&c, true);
 }
 
@@ -298,6 +413,9 @@ static void test_without_attributes(void **state)
 	assert_int_equal(client_setattr(&c, en.nodeid, &in, &a), -EPERM);
 	assert_int_equal(client_mknod(&c, root, "fifo", S_IFIFO | 0600, 0, &en), -EOPNOTSUPP);
 	assert_int_equal(client_lookup(&c, root, "fifo", &en), -ENOENT);
+	assert_int_equal(fchmod(c.dir, 01777), 0);
+	assert_int_equal(client_symlink(&c, root, "real", "t", &en), 0);
+	assert_int_equal(en.attr.mode, S_IFLNK | 0777);
 	client_stop(&c, true);
 	assert_int_equal(umount(base), 0);
 	assert_int_equal(rmdir(base), 0);
@@ -307,6 +425,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_create),
+		cmocka_unit_test(test_links_of_the_host),
+		cmocka_unit_test(test_links_of_a_volume),
 		cmocka_unit_test(test_setgid_folder),
 		cmocka_unit_test(test_change),
 		cmocka_unit_test(test_bad_attribute),

@@ -567,6 +567,36 @@ static void test_rename(void **state)
 	client_stop(&c, true);
 }
 
+/* A guest that never forgets is told that there is no memory, and is served again when it does. */
+static void test_too_many_nodes(void **state)
+{
+	struct client c;
+	struct fuse_entry_out en;
+	struct fuse_open_out o;
+	uint64_t first = 0;
+	char name[8];
+	int r = 0, n;
+
+	client_start(&c, NULL, 1, plain, 8);
+	uint64_t root = client_walk(&c, "");
+	fs_server_limit(c.s, 20);
+	for (n = 0; n < 100 && r == 0; n++) {
+		snprintf(name, sizeof(name), "f%d", n);
+		r = client_mknod(&c, root, name, S_IFREG | 0644, 0, &en);
+		first = first ? first : en.nodeid;
+	}
+	assert_int_equal(r, -ENOMEM);
+	assert_int_equal(n, 20 - 2 + 1); /* the made-up root and the export are nodes, too */
+	assert_int_equal(c.s->n_nodes, 20);
+	assert_int_equal(client_lookup(&c, root, name, &en), -ENOMEM);
+	assert_int_equal(client_create(&c, root, "more", O_RDWR, 0644, &en, &o), -ENOMEM);
+	assert_int_equal(client_lookup(&c, root, "f0", &en), 0);
+	client_forget(&c, first, 2);
+	assert_int_equal(client_lookup(&c, root, name, &en), 0);
+	assert_int_equal(c.s->n_nodes, 20);
+	client_stop(&c, true);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -579,6 +609,7 @@ int main(void)
 		cmocka_unit_test(test_lies),
 		cmocka_unit_test(test_init),
 		cmocka_unit_test(test_few_descriptors),
+		cmocka_unit_test(test_too_many_nodes),
 		cmocka_unit_test(test_readdir),
 		cmocka_unit_test(test_read_only),
 		cmocka_unit_test(test_rename),

@@ -204,8 +204,8 @@ static int keep_config(struct guest *g, struct wire_config *c)
 /* The box's root file system as the configuration wants it. */
 static int apply_config(struct guest *g, struct wire_config *c, char *what, size_t size)
 {
-	CLEANUP_CLOSE int proc = rootfs_new("proc", "proc", 0, what, size);
-	int r = proc;
+	/* For as long as the machine lives: to make one and to let it go is slow, most of all where that is waited for. */
+	int proc = g->box.proc = rootfs_new("proc", "proc", 0, what, size), r = proc;
 
 	if (r >= 0) {
 		system_allow_watches(proc);
@@ -280,6 +280,7 @@ int main(int argc, char **argv)
 		.box = {.cgroup = -1,
 			.devpts = -1,
 			.self_pidfd = -1,
+			.proc = -1,
 			.main_pidfd = -1,
 			.prepared = {0, -1, -1, -1}}};
 	int r;

@@ -563,6 +563,7 @@ pid_t rootfs_sync_ahead(void)
 		return pid < 0 ? -errno : pid;
 	/* Nobody is to wait for the end of a connection or a pipe because of this copy. */
 	close_range(3, UINT_MAX, 0);
+	(void)!nice(19); /* nor to have less of the processor */
 	scratch = open(SCRATCH, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_exit(scratch < 0 || syncfs(scratch) < 0 || ioctl(scratch, EXT4_IOC_CHECKPOINT, &flags) < 0);
 }

@@ -37,6 +37,8 @@
 #include "rootfs.h"
 #include "session.h"
 
+#define BEGUN_NS 300000000ull /* what has run so long is hardly a quick `run --rm`, whose disk nobody keeps */
+
 struct server {
 	struct loop *loop;
 	struct spawn_box *box;
@@ -53,7 +55,7 @@ struct server {
 
 	uint64_t start_timeout_ns;
 	int listen_fd, signal_fd;
-	struct loop_source *listen_source, *signal_source;
+	struct loop_source *listen_source, *signal_source, *begun_timer;
 	uint8_t scratch[WIRE_HEADER_SIZE + WIRE_DATA_MAX];
 };
 
@@ -167,8 +169,21 @@ bool server_is_bare(const struct server *server)
 	return server->box->bare;
 }
 
+int server_proc(const struct server *server)
+{
+	return server->box->proc;
+}
+
+static void on_begun(void *data)
+{
+	server_sync_ahead(data);
+}
+
 void server_main_running(struct server *server)
 {
+	/* What making the box's root has left to be written is written in a quiet moment, not when its end is waited for. */
+	if (!server->box->bare && server->main_pid)
+		loop_add_timer(server->loop, BEGUN_NS, on_begun, server, &server->begun_timer);
 	server->main_started = true;
 	server->main_running = server->main_pid != 0;
 }
@@ -176,13 +191,8 @@ void server_main_running(struct server *server)
 /* The host may end the machine once it knows. */
 static void settle_network(const struct server *server)
 {
-	char what[64];
-	CLEANUP_CLOSE int proc = server->box->bare || !net_has_device()
-					 ? -1
-					 : rootfs_new("proc", "proc", 0, what, sizeof(what));
-
-	if (proc >= 0)
-		net_settle(proc);
+	if (!server->box->bare && net_has_device())
+		net_settle(server->box->proc);
 }
 
 void server_main_gone(struct server *server)
@@ -262,6 +272,7 @@ void server_free(struct server *server)
 		session_free(server->sessions);
 	loop_source_free(server->listen_source);
 	loop_source_free(server->signal_source);
+	loop_source_free(server->begun_timer);
 	close_fd(&server->listen_fd);
 	close_fd(&server->signal_fd);
 	free(server);

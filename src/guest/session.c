@@ -17,8 +17,8 @@
  *
  * When the process has ended, the workload's pipes reach their end by themselves, since its PID namespace
  * took every writer with it. A later process can leave children behind that hold the pipes: of those exactly
- * what is in the pipe at that moment is forwarded. A session whose host is gone discards output until its
- * process ends, so that the process does not stop on a full pipe.
+ * what is in the pipe at that moment is forwarded. A session whose host is gone, or wants no output any more, discards it
+ * until its process ends, so that the process does not stop on a full pipe.
  */
 #include "session.h"
 #include "freeze.h"
@@ -129,7 +129,7 @@ static void forward(struct session *s, struct stream *st, enum wire_type type)
 		return;
 	if (n <= 0 || !st->limit)
 		stream_close(st);
-	if (n <= 0 || s->fd < 0)
+	if (n <= 0 || s->fd < 0 || s->detached)
 		return;
 	frame[0] = (uint8_t)type;
 	frame[1] = 0;
@@ -454,18 +454,19 @@ void session_signal(struct session *s, int sig)
 {
 	if (!s->pid)
 		return; /* not reaped yet, so else the number is still ours */
+	bool ends = s->main && is_to_end(sig);
 	if (sig == SIGKILL)
 		s->ended_by = sig;
-	if (s->main && is_to_end(sig)) {
+	if (ends)
 		server_thaw(s->server);
-		server_sync_ahead(s->server);
-	}
 	if (!s->main || server_is_bare(s->server)) {
 		kill(s->pid, sig);
-	} else if (signals_to_init(s->pid, sig)) {
+	} else if (signals_to_init(server_proc(s->server), s->pid, sig)) {
 		server_thaw(s->server);
 		s->ended_by = sig;
 	}
+	if (ends) /* beside what it does about it */
+		server_sync_ahead(s->server);
 }
 
 static enum session_helper helper_for(uint8_t type)

@@ -29,7 +29,7 @@ struct session {
 	enum session_state state;
 	bool main, tty;
 	enum session_helper helper;
-	bool detached;	 /* DETACH was seen: the terminal outlives the connection */
+	bool detached;	 /* DETACH was seen: no output, and the terminal outlives the connection */
 	bool group_ends; /* what is left of its process group ends with it */
 	pid_t pid;	 /* 0: no process, or reaped */
 	uint32_t status; /* once reaped */
@@ -87,6 +87,8 @@ void server_new_changed(struct server *server);
 uint64_t server_start_timeout(const struct server *server);
 /* Unit tests: the workload is no init of a namespace. */
 bool server_is_bare(const struct server *server);
+/* The box's /proc of PID 1 (struct spawn_box). */
+int server_proc(const struct server *server);
 void server_main_running(struct server *server);
 void server_main_gone(struct server *server);
 

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -50,26 +49,14 @@ bool signals_default_action(const char *status, int sig)
 	return !(handled >> (sig - 1) & 1);
 }
 
-/* A /proc of our own PID namespace that is mounted nowhere: nobody but us can look into it. */
-static int open_proc(void)
-{
-	CLEANUP_CLOSE int fs = fsopen("proc", FSOPEN_CLOEXEC);
-
-	if (fs < 0 || fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
-		return -1;
-	return fsmount(fs, FSMOUNT_CLOEXEC, 0);
-}
-
-bool signals_to_init(pid_t pid, int sig)
+bool signals_to_init(int proc, pid_t pid, int sig)
 {
 	CLEANUP_FREE char *status = NULL;
 	char path[32];
 
 	if (ends_by_default(sig)) {
-		CLEANUP_CLOSE int proc = open_proc();
-
 		snprintf(path, sizeof(path), "%d/status", (int)pid);
-		if (proc >= 0 && io_read_file_at(proc, path, STATUS_MAX, &status, NULL) == 0 &&
+		if (io_read_file_at(proc, path, STATUS_MAX, &status, NULL) == 0 &&
 			signals_default_action(status, sig)) {
 			kill(pid, SIGKILL);
 			return true;

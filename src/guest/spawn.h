@@ -21,6 +21,7 @@ struct spawn_prepared {
 struct spawn_box {
 	int cgroup;	     /* the box's cgroup folder */
 	int devpts;	     /* root of the box's devpts: what the box does to its /dev cannot redirect us */
+	int proc;	     /* /proc of PID 1's namespaces, mounted nowhere; -1 */
 	int self_pidfd;	     /* this process */
 	int main_pidfd;	     /* the workload, once it runs */
 	bool bare;	     /* unit tests: no namespaces, no root change, no change of identity */

@@ -459,6 +459,21 @@ static void test_detach(void **state)
 	assert_int_equal(io_remove_tree_at(AT_FDCWD, dir), 0);
 }
 
+/* Who stays connected after DETACH gets no output, but the end. */
+static void test_detached_end(void **state)
+{
+	struct wire_process p = {.main = true};
+	struct host h;
+
+	host_start(&h, &p, "head -c 1000000 /dev/zero; echo more >&2; exit 7");
+	assert_int_equal(wire_put(&h.out, WIRE_DETACH, NULL, 0), 0);
+	step_until(&h, &h.exited);
+	assert_true(h.started);
+	assert_int_equal(h.n_stdout + h.n_stderr, 0);
+	assert_int_equal(h.status, 7);
+	host_close(&h);
+}
+
 /* SIGNAL to the group reaches the process's children; who ignores it is killed when the process ends. */
 static void test_group_signal(void **state)
 {
@@ -669,6 +684,7 @@ int main(void)
 		TEST(test_host_leaves),
 		TEST(test_tty),
 		TEST(test_detach),
+		TEST(test_detached_end),
 		TEST(test_group_signal),
 		TEST(test_tty_input),
 		TEST(test_exec_background),

@@ -12,9 +12,13 @@
  * root of a mount of its own that hangs nowhere: above it there is nothing, and it is read-only.
  *
  * No limit on processes: RLIMIT_NPROC counts all of a user's, KVM makes a thread of its own in the monitor
- * when a processor first runs, and no filter lets anybody else make one. No control group either: what a box
- * may take is bounded by its machine, and a group would have to be removed by somebody when all of its
- * processes are gone.
+ * when a processor first runs, and no filter lets anybody else make one. No control group either: it takes
+ * root, or a subtree that the host delegated, which a login session is not; and somebody would have to
+ * remove it when all of its processes are gone. What it would bound, but for the disks' bandwidth, is bounded
+ * without: processor time by the number of threads, memory by RLIMIT_AS.
+ *
+ * No RLIMIT_AS for QEMU: the C library reserves address space for each thread by tens of megabytes, and
+ * translated code by the gigabyte, so that it would bound nothing.
  */
 #include "jail.h"
 
@@ -33,6 +37,7 @@
 #include <sys/syscall.h>
 
 #include "base/landlock.h"
+#include "base/sanitized.h"
 
 /* ---- reports ---- */
 
@@ -278,13 +283,13 @@ static int limit(pid_t pid, enum __rlimit_resource what, uint64_t value)
 	return prlimit(pid, what, &l, NULL) < 0 ? -errno : 0;
 }
 
-static void limit_all(pid_t pid, uint64_t file_bytes, unsigned descriptors, struct machine_status *s)
+static void limit_all(pid_t pid, const struct jail_config *c, struct machine_status *s)
 {
 	const struct {
 		enum __rlimit_resource what;
 		uint64_t value;
-	} all[] = {{RLIMIT_CORE, 0}, {RLIMIT_FSIZE, file_bytes}, {RLIMIT_NOFILE, descriptors},
-		{RLIMIT_MEMLOCK, 0}};
+	} all[] = {{RLIMIT_CORE, 0}, {RLIMIT_FSIZE, c->file_bytes_max}, {RLIMIT_NOFILE, c->descriptors_max},
+		{RLIMIT_MEMLOCK, 0}, {RLIMIT_AS, SANITIZED ? RLIM_INFINITY : c->memory_max}};
 	int r = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(all) && r == 0; i++)
@@ -309,7 +314,9 @@ void jail_qemu_started(const struct jail_qemu *j, pid_t pid, struct machine_stat
 	jail_namespaces_report(&j->confine, s);
 	if (j->foreign_files)
 		jail_missing(s, CONFINED_USER_NS, "files of other users, which root reads");
-	limit_all(pid, j->file_bytes, DESCRIPTORS, s);
+	const struct jail_config c = {
+		.file_bytes_max = j->file_bytes, .descriptors_max = DESCRIPTORS, .memory_max = RLIM_INFINITY};
+	limit_all(pid, &c, s);
 	jail_missing(s, CONFINED_MOUNT_NS, "QEMU opens its files by name");
 	jail_missing(s, CONFINED_CGROUP, "none of its own");
 }
@@ -388,7 +395,7 @@ void jail_enter(const struct jail_config *c, struct machine_status *s)
 	*s = (struct machine_status){0};
 	/* A file's limit is to be an error of write(2), and not a signal that the machine dies of. */
 	signal(SIGXFSZ, SIG_IGN);
-	limit_all(0, c->file_bytes_max, c->descriptors_max, s);
+	limit_all(0, c, s);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
 		jail_applied(s, CONFINED_NO_NEW_PRIVS);
 	else

@@ -64,6 +64,8 @@ void jail_qemu_done(struct jail_qemu *j);
 struct jail_config {
 	uint64_t file_bytes_max;  /* RLIMIT_FSIZE: no file of ours grows beyond, a saved machine's included */
 	unsigned descriptors_max; /* RLIMIT_NOFILE */
+	/* RLIMIT_AS: bytes of address space, the guest's memory included. Without effect under a sanitizer. */
+	uint64_t memory_max;
 };
 /*
  * The calling process, single-threaded, with all descriptors open that it will ever need: empty root (in a

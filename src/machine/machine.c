@@ -48,15 +48,23 @@ pid_t machine_pid(const struct machine *m)
 	return m->pid;
 }
 
+pid_t machine_end(struct machine *m)
+{
+	pid_t pid = MAX_OF(m->pid, 0);
+
+	if (pid)
+		kill(pid, SIGKILL); /* still our unreaped child: the PID cannot have been reused */
+	m->pid = 0;
+	return pid;
+}
+
 void machine_kill(struct machine *m)
 {
 	int status;
+	pid_t pid = machine_end(m);
 
-	if (m->pid <= 0)
-		return;
-	kill(m->pid, SIGKILL); /* still our unreaped child: the PID cannot have been reused */
-	proc_wait(m->pid, &status);
-	m->pid = 0;
+	if (pid)
+		proc_wait(pid, &status);
 }
 
 void machine_free(struct machine *m)
@@ -65,15 +73,12 @@ void machine_free(struct machine *m)
 
 	if (!m)
 		return;
-	pid_t pid = m->pid;
-	int end_fd = m->end_fd;
 	/* The kernel takes its process apart while we release our part: both have the guest's memory to unmap. */
-	if (pid > 0)
-		kill(pid, SIGKILL);
-	m->pid = 0;
+	pid_t pid = machine_end(m);
+	int end_fd = m->end_fd;
 	m->end_fd = -1;
 	m->ops->free(m);
-	if (pid > 0)
+	if (pid)
 		proc_wait(pid, &status);
 	close_fd(&end_fd);
 }

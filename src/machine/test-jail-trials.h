@@ -26,7 +26,7 @@
 #include "base/sanitized.h"
 #include "jail.h"
 
-enum { FD_LETTER = 3, FD_STATUS = 4, NOBODY = 65534, FAILED = 99, FILE_MAX = 1 << 20 };
+enum { FD_LETTER = 3, FD_STATUS = 4, NOBODY = 65534, FAILED = 99, FILE_MAX = 1 << 20, MEMORY_MAX = 1 << 30 };
 #define ABSTRACT "a3s-test-jail"
 
 /* A trial says false, or is ended; in jail nothing but its own descriptors is left to talk to. */
@@ -143,6 +143,11 @@ static bool no_namespace_below_gives_privileges_back(void)
 	return true;
 }
 
+static bool map_some(size_t len)
+{
+	return mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+}
+
 static bool limits_hold(void)
 {
 	struct rlimit l;
@@ -150,6 +155,9 @@ static bool limits_hold(void)
 	CHECK(getrlimit(RLIMIT_CORE, &l) == 0 && l.rlim_max == 0);
 	CHECK(getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_max == 64);
 	CHECK(getrlimit(RLIMIT_MEMLOCK, &l) == 0 && l.rlim_max == 0);
+	/* Memory is bounded whether it is used or not. A sanitizer's shadow alone is more. */
+	CHECK(map_some(MEMORY_MAX / 2));
+	CHECK(SANITIZED || (!map_some(MEMORY_MAX) && errno == ENOMEM));
 	/* Beyond the largest file there is an error, and no signal. */
 	CHECK(pwrite(FD_LETTER, "x", 1, FILE_MAX - 1) == 1);
 	CHECK(pwrite(FD_LETTER, "x", 1, FILE_MAX) < 0 && errno == EFBIG);
@@ -319,7 +327,8 @@ static const struct trial *find_trial(const char *name, int role)
 
 static int inside(const char *name, int role)
 {
-	const struct jail_config c = {.file_bytes_max = FILE_MAX, .descriptors_max = 64};
+	const struct jail_config c = {
+		.file_bytes_max = FILE_MAX, .descriptors_max = 64, .memory_max = MEMORY_MAX};
 	const struct trial *t = find_trial(name, role);
 	struct machine_status s;
 

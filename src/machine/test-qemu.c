@@ -554,6 +554,20 @@ static void freeing_a_running_machine_kills_it(void **state)
 	assert_int_equal(kill(pid, 0), -1);
 }
 
+static void the_end_can_be_waited_for_by_others(void **state)
+{
+	struct machine *m = start();
+	pid_t pid = machine_pid(m);
+	int status;
+
+	assert_int_equal(machine_end(m), pid);
+	assert_int_equal(machine_pid(m), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(machine_end(m), 0);
+	machine_free(m);
+}
+
 static void a_killed_supervisor_takes_its_machine_along(void **state)
 {
 	int fds[2], status;
@@ -626,6 +640,7 @@ int main(void)
 		TEST(a_machine_that_ends_by_itself_is_noticed),
 		TEST(killing_waits_until_all_of_it_is_gone),
 		TEST(freeing_a_running_machine_kills_it),
+		TEST(the_end_can_be_waited_for_by_others),
 		TEST(a_killed_supervisor_takes_its_machine_along),
 		TEST(a_machine_dies_with_the_thread_that_started_it),
 	};

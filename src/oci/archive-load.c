@@ -72,7 +72,7 @@ static bool find_built(const struct load *l, struct oci_archive_image *im, bool 
 static int build_disk(struct load *l, struct oci_archive_image *im, struct err *e)
 {
 	struct layer_source ls = {.l = l, .im = im, .fd = -1};
-	CLEANUP_FREE struct oci_layer *layers = calloc(im->m.n_layers, sizeof(*layers));
+	CLEANUP_FREE struct oci_layer *layers = calloc(im->m.n_layers + 1, sizeof(*layers));
 
 	if (!layers)
 		return err_oom(e);

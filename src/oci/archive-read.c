@@ -9,6 +9,8 @@
 #include "tar.h"
 #include "tree.h"
 
+#define PIECE (64u << 10) /* bytes compared or copied at a time */
+
 static const char *const documents[OCI_ARCHIVE_DOCUMENTS] = {"index.json", "manifest.json", "oci-layout"};
 
 void oci_archive_done(struct oci_archive *a)
@@ -132,6 +134,18 @@ static int read_document(struct oci_tar *t, struct oci_item *it, uint64_t size, 
 	return r;
 }
 
+static int spool_block(
+	struct oci_spool *sp, const void *p, size_t n, uint64_t off, uint64_t size, struct err *e)
+{
+	if (off < sp->size)
+		return err_set(e, -EBADMSG, "its parts are out of order");
+	/* Filling holes in, a few bytes of archive could fill the disk. */
+	if (off > sp->size || n > size - sp->size)
+		return err_set(e, -EBADMSG, "it is a sparse file, which image archives do not have");
+	return oci_spool_write(sp, p, n, e);
+}
+
+/* What is left of the entry. */
 static int spool_content(struct oci_tar *t, struct oci_spool *sp, uint64_t size, struct err *e)
 {
 	const void *p;
@@ -140,12 +154,7 @@ static int spool_content(struct oci_tar *t, struct oci_spool *sp, uint64_t size,
 	int r;
 
 	while ((r = oci_tar_data(t, &p, &n, &off, e)) > 0) {
-		if (off < sp->size)
-			return err_set(e, -EBADMSG, "its parts are out of order");
-		/* Filling holes in, a few bytes of archive could fill the disk. */
-		if (off > sp->size || n > size - sp->size)
-			return err_set(e, -EBADMSG, "it is a sparse file, which image archives do not have");
-		r = oci_spool_write(sp, p, n, e);
+		r = spool_block(sp, p, n, off, size, e);
 		if (r < 0)
 			return r;
 	}
@@ -154,27 +163,109 @@ static int spool_content(struct oci_tar *t, struct oci_spool *sp, uint64_t size,
 	return r < 0 ? r : oci_spool_finish(sp, e);
 }
 
+static int new_spool(struct oci_archive *a, struct oci_item *it, uint64_t size, struct err *e)
+{
+	int r = oci_store_room(a->store, size, e);
+
+	return r < 0 ? r : oci_spool_new(a->store, true, *it->digest ? it->digest : NULL, &it->spool, e);
+}
+
+/* ---- what the store has already ---- */
+
+/* A blob of this digest and size. Its descriptor, or -ENOENT without *e. */
+static int open_stored(struct oci_archive *a, const char *digest, uint64_t size, struct err *e)
+{
+	CLEANUP_CLOSE int fd = oci_store_blob_open(a->store, digest, e);
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	return fstat(fd, &st) == 0 && (uint64_t)st.st_size == size ? TAKE_FD(fd) : -ENOENT;
+}
+
+static bool is_same(int fd, const uint8_t *p, size_t n, uint64_t off)
+{
+	uint8_t mem[PIECE];
+
+	while (n > 0) {
+		size_t k = MIN_OF(n, sizeof(mem));
+		if (io_pread_full(fd, mem, k, (off_t)off) != (ssize_t)k || memcmp(mem, p, k) != 0)
+			return false;
+		p += k;
+		off += k;
+		n -= k;
+	}
+	return true;
+}
+
+/* The first bytes of the blob, which the archive's entry has too. */
+static int spool_stored(struct oci_spool *sp, int fd, uint64_t n, struct err *e)
+{
+	uint8_t mem[PIECE];
+	int r = 0;
+
+	while (r == 0 && sp->size < n) {
+		size_t k = (size_t)MIN_OF(n - sp->size, (uint64_t)sizeof(mem));
+		ssize_t got = io_pread_full(fd, mem, k, (off_t)sp->size);
+		if (got != (ssize_t)k)
+			return err_sys(e, got < 0 ? (int)got : -EIO, "cannot read from the image store");
+		r = oci_spool_write(sp, mem, k, e);
+	}
+	return r;
+}
+
+/*
+ * What the store has was verified when it came, and may have been damaged since: the archive's copy is compared with it, and
+ * from the first difference on spooled like one that is new. Its digest says whose fault it was.
+ */
+static int compare_content(
+	struct oci_archive *a, struct oci_tar *t, struct oci_item *it, int fd, uint64_t size, struct err *e)
+{
+	const void *p;
+	size_t n;
+	uint64_t off, same = 0;
+	int r;
+
+	while ((r = oci_tar_data(t, &p, &n, &off, e)) > 0) {
+		if (off != same || n > size - same || !is_same(fd, p, n, same))
+			break;
+		same += n;
+	}
+	if (r < 0 || (r == 0 && same == size))
+		return r;
+	bool more = r > 0;
+	r = new_spool(a, it, size, e);
+	if (r == 0)
+		r = spool_stored(it->spool, fd, same, e);
+	if (r == 0 && more)
+		r = spool_block(it->spool, p, n, off, size, e);
+	if (r < 0)
+		return r;
+	return more ? spool_content(t, it->spool, size, e)
+		    : err_set(e, -EBADMSG, "it is shorter than it says");
+}
+
 static int read_blob(
 	struct oci_archive *a, struct oci_tar *t, struct oci_item *it, uint64_t size, struct err *e)
 {
 	bool named = blob_name(it->name, it->digest);
+	CLEANUP_CLOSE int fd = named ? open_stored(a, it->digest, size, e) : -ENOENT;
+	int r;
 
 	it->size = size;
-	if (named) {
-		CLEANUP_CLOSE int fd = oci_store_blob_open(a->store, it->digest, e);
-		struct stat st;
-		if (fd >= 0 && fstat(fd, &st) == 0 && (uint64_t)st.st_size == size)
-			return 0; /* what is there was verified; the archive's copy is passed over */
-		if (fd < 0 && fd != -ENOENT)
-			return fd;
+	if (fd < 0 && fd != -ENOENT)
+		return fd;
+	if (fd >= 0) {
+		r = compare_content(a, t, it, fd, size, e);
+		if (r < 0 || !it->spool)
+			return r;
+	} else {
+		r = new_spool(a, it, size, e);
+		if (r == 0)
+			r = spool_content(t, it->spool, size, e);
+		if (r < 0)
+			return r;
 	}
-	int r = oci_store_room(a->store, size, e);
-	if (r == 0)
-		r = oci_spool_new(a->store, true, named ? it->digest : NULL, &it->spool, e);
-	if (r == 0)
-		r = spool_content(t, it->spool, size, e);
-	if (r < 0)
-		return r;
 	if (named && strcmp(it->digest, it->spool->digest) != 0)
 		return err_set(e, -EBADMSG, "its content has digest %s", it->spool->digest);
 	oci_digest_copy(it->digest, it->spool->digest);

@@ -158,8 +158,10 @@ static int parse_diff_ids(const json_t *rootfs, struct oci_config *c, struct err
 	const json_t *ids = json_object_get(rootfs, "diff_ids");
 	size_t n = json_array_size(ids);
 
+	if (!json_is_object(rootfs) || (!absent(ids) && !json_is_array(ids)))
+		return err_set(e, -EBADMSG, "image configuration: rootfs does not list its layers");
 	if (n == 0)
-		return err_set(e, -EBADMSG, "image configuration names no layers");
+		return 0;
 	if (n > OCI_LAYERS_MAX)
 		return err_set(
 			e, -E2BIG, "image has %zu layers (at most %d are supported)", n, OCI_LAYERS_MAX);
@@ -283,8 +285,12 @@ int oci_config_exec(const char *exec_json, struct oci_image *i, struct err *e)
 
 int oci_chain_id(const char (*diff_ids)[OCI_DIGEST_MAX], size_t n, char ret[OCI_DIGEST_MAX], struct err *e)
 {
+	/* The specification has none for no layers. No layer can have this one: its content would be no archive. */
+	static const char none[] = "no layers";
 	char chain[OCI_DIGEST_MAX], text[2 * OCI_DIGEST_MAX];
 
+	if (n == 0)
+		return oci_digest_of(none, strlen(none), ret, e);
 	oci_digest_copy(chain, diff_ids[0]);
 	for (size_t i = 1; i < n; i++) {
 		int len = snprintf(text, sizeof(text), "%s %s", chain, diff_ids[i]);

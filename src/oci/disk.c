@@ -21,6 +21,8 @@ struct build {
 	struct oci_tree *tree;
 	struct oci_recipe *recipe;
 	bool alone;			 /* take nothing from other disks */
+	bool base_failed;		 /* what was taken from another disk could not be copied */
+	struct oci_base_copy *copy;	 /* still on its way from another disk */
 	struct oci_stream *stream;	 /* of the present layer */
 	uint64_t done, total;		 /* bytes of blobs */
 	uint64_t unpacked, unpacked_max; /* bytes of all layers, uncompressed */
@@ -195,6 +197,7 @@ static int begin(struct build *b, int fd, struct err *e)
 
 static void build_done(struct build *b)
 {
+	oci_base_copy_free(TAKE_PTR(b->copy));
 	oci_tree_free(b->tree);
 	oci_recipe_free(b->recipe);
 	oci_erofs_done(&b->w);
@@ -206,14 +209,14 @@ static void build_done(struct build *b)
 static int begin_from_base(struct build *b, int fd, const struct oci_layer *layers, size_t n,
 	struct oci_layer_end *ends, size_t *ret_n, struct err *e)
 {
-	CLEANUP_FREE const char **diff_ids = calloc(n, sizeof(*diff_ids));
+	CLEANUP_FREE const char **diff_ids = calloc(n + 1, sizeof(*diff_ids));
 	int r = diff_ids ? 0 : err_oom(e);
 
 	*ret_n = 0;
 	for (size_t i = 0; r == 0 && i < n; i++)
 		diff_ids[i] = layers[i].diff_id;
 	if (r == 0)
-		r = oci_base_take(b->store, diff_ids, n, &b->w, b->recipe, ends, ret_n, e);
+		r = oci_base_take(b->store, diff_ids, n, &b->w, b->recipe, ends, ret_n, &b->copy, e);
 	if (r != 0)
 		return MIN_OF(r, 0);
 	/* Nothing could be taken, or not all of it. */
@@ -227,7 +230,7 @@ static int begin_from_base(struct build *b, int fd, const struct oci_layer *laye
 
 static int lay_layers(struct build *b, int fd, struct oci_layer *layers, size_t n, struct err *e)
 {
-	CLEANUP_FREE struct oci_layer_end *ends = calloc(n, sizeof(*ends));
+	CLEANUP_FREE struct oci_layer_end *ends = calloc(n + 1, sizeof(*ends));
 	size_t taken = 0;
 	int r = ends ? begin(b, fd, e) : err_oom(e);
 
@@ -239,6 +242,15 @@ static int lay_layers(struct build *b, int fd, struct oci_layer *layers, size_t 
 			err_wrap(e, "layer %zu of %zu (%.19s)", i + 1, n, layers[i].blob);
 	}
 	return r;
+}
+
+/* What is copied from another disk has come; layers were laid and the file system written meanwhile. */
+static int end_copy(struct build *b, struct err *e)
+{
+	int r = oci_base_copy_wait(&b->copy, e);
+
+	b->base_failed = r < 0 && r != -ENOSPC && r != -EDQUOT;
+	return r < 0 ? r : oci_erofs_filled(&b->w, e);
 }
 
 static int write_image(struct build *b, int fd, const char *chain, struct oci_layer *layers, size_t n,
@@ -255,7 +267,22 @@ static int write_image(struct build *b, int fd, const char *chain, struct oci_la
 		return err_sys(e, r, "chain ID %s", chain);
 	*ret_size = b->w.live_bytes;
 	r = oci_erofs_finish(&b->w, uuid, e);
-	return r < 0 ? r : oci_recipe_finish(b->recipe, fd, e);
+	if (r == 0)
+		r = oci_recipe_finish(b->recipe, fd, e);
+	return r < 0 ? r : end_copy(b, e);
+}
+
+/* Without the other disk, after all. */
+static int write_alone(struct build *b, int fd, const char *chain, struct oci_layer *layers, size_t n,
+	uint64_t *ret_size, struct err *e)
+{
+	build_done(b);
+	if (ftruncate(fd, 0) < 0)
+		return oci_write_error(-errno, e);
+	b->alone = true;
+	b->base_failed = false;
+	b->done = b->unpacked = 0;
+	return write_image(b, fd, chain, layers, n, ret_size, e);
 }
 
 static int build_disk(struct oci_store *s, const char *chain, struct oci_layer *layers, size_t n, bool alone,
@@ -273,14 +300,16 @@ static int build_disk(struct oci_store *s, const char *chain, struct oci_layer *
 		r = oci_spool_new(s, false, NULL, &sp, e);
 	if (r == 0)
 		r = write_image(&b, sp->fd, chain, layers, n, ret_size, e);
-	if (r == 0)
-		r = oci_spool_finish(sp, e);
+	if (r < 0 && b.base_failed)
+		r = write_alone(&b, sp->fd, chain, layers, n, ret_size, e);
 	disk_name(chain, name);
 	if (r < 0)
 		return r;
 	if (*oci_boot())
 		return oci_spool_place(sp, s->disks_fd, name, e);
-	r = oci_spool_commit(sp, s->disks_fd, name, e);
+	r = oci_spool_finish(sp, e);
+	if (r == 0)
+		r = oci_spool_commit(sp, s->disks_fd, name, e);
 	if (r == 0 && (r = io_fsync_dir(s->disks_fd)) < 0)
 		return oci_write_error(r, e);
 	return r;
@@ -342,7 +371,8 @@ static void stored_done(struct stored *sd)
 	free(sd->layers);
 }
 
-static int load_layers(struct oci_store *s, const char *manifest, struct stored *sd, struct err *e)
+static int load_layers(
+	struct oci_store *s, const char *manifest, const char *chain, struct stored *sd, struct err *e)
 {
 	CLEANUP(stmt_done) sqlite3_stmt *st = NULL;
 	int r = state_prepare(s->st, &st, e,
@@ -367,8 +397,11 @@ static int load_layers(struct oci_store *s, const char *manifest, struct stored 
 		if (!oci_digest_valid(l->blob) || !oci_digest_valid(l->diff_id))
 			return err_set(e, -EBADMSG, "the database names an invalid digest");
 	}
-	/* An image has a layer: without rows it has gone, and what would be made of nothing is no disk of it. */
+	/* Without rows it has gone, unless it has no layers: what would be made of nothing is no disk of it then. */
+	char none[OCI_DIGEST_MAX];
 	if (r == 0 && sd->n == 0)
+		r = oci_chain_id(NULL, 0, none, e);
+	if (r == 0 && sd->n == 0 && strcmp(chain, none) != 0)
 		return err_set(e, -ENOENT, "it was removed meanwhile");
 	return r;
 }
@@ -394,7 +427,7 @@ static int make_of_stored(struct oci_store *s, const char *manifest, const char 
 {
 	CLEANUP(stored_done) struct stored sd = {.store = s, .fd = -1};
 	uint64_t size = 0;
-	int r = load_layers(s, manifest, &sd, e);
+	int r = load_layers(s, manifest, chain, &sd, e);
 
 	if (r == 0)
 		r = build_disk(s, chain, sd.layers, sd.n, alone, p, &size, e);
@@ -418,9 +451,12 @@ static int rebuild(
 		return r;
 	/* Whoever held the lock before may have built it. */
 	r = oci_disk_find(s, i->chain_id, &size, e);
-	if (r == -ENOENT)
+	bool missing = r == -ENOENT;
+	if (missing)
 		r = make_of_stored(s, i->manifest, i->chain_id, false, p, e);
 	oci_store_release(s, &lock);
+	/* Not before it is in use, or it would be among what goes. */
+	s->grown |= missing && r == 0;
 	return r;
 }
 
@@ -536,7 +572,7 @@ int oci_disk_verify(struct oci_store *s, const char *manifest, const char *chain
 	/* What is made will not be smaller by much: better to know before the file system is full. */
 	int r = oci_store_room(s, (uint64_t)MAX_OF(st.st_size, 0), e);
 	if (r == 0)
-		r = load_layers(s, manifest, &sd, e);
+		r = load_layers(s, manifest, chain, &sd, e);
 	if (r == 0)
 		r = oci_spool_new(s, false, NULL, &sp, e);
 	if (r == 0)

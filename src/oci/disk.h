@@ -6,9 +6,10 @@
  *
  * A layer's source is read, decompressed and hashed (stream.h, in a thread of its own), its entries laid over the tree
  * (tree.h), its content appended to the disk (erofs.h); the file system follows, then the recipe (recipe.h). Layers that
- * the disk of another image begins with too are not read again: they are taken from there, while a thread copies their
- * content. What is skipped so is known to be right: a layer's blob and diff ID belong together because the database
- * says so, from when it was read; if it does not, the layer is read for that and nothing else.
+ * the disk of another image begins with too are not read again: they are taken from there, and a thread copies their
+ * content while the other layers are laid and the file system is written behind it. What is skipped so is known to be
+ * right: a layer's blob and diff ID belong together because the database says so, from when it was read; if it does not,
+ * the layer is read for that and nothing else.
  *
  * The same layers give the same disk to the byte, whichever way. So a disk is no more than a cache of its layers, and
  * nothing waits for it to be on the storage medium (unsynced.h).
@@ -23,9 +24,9 @@ struct oci_layer {
 	const char *verified;	    /* digest that the content was just found to have; NULL: unknown */
 	uint64_t size;		    /* bytes of the blob, for progress; 0 if unknown */
 	/*
-	 * Opens the blob's content, already verified or verified while it is read. Called in order, at most once each: not
-	 * for a layer that another disk begins with. The source may be read from another thread, until close is called or
-	 * the building ends.
+	 * Opens the blob's content, already verified or verified while it is read. Called in order, once each, but not for a
+	 * layer that another disk begins with, and again from the first if that disk turns out to be unreadable. The source
+	 * may be read from another thread, until close is called or the building ends.
 	 */
 	int (*open)(void *data, size_t index, struct oci_source *ret, struct err *e);
 	/* After the source was read to its end; NULL: nothing to do. */

@@ -90,6 +90,8 @@ int oci_erofs_init(struct oci_erofs *w, int fd, struct err *e)
 void oci_erofs_done(struct oci_erofs *w)
 {
 	oci_writer_done(&w->w);
+	free(w->holes);
+	w->holes = NULL;
 }
 
 void oci_erofs_next_layer(struct oci_erofs *w)
@@ -315,14 +317,59 @@ static bool keep(struct oci_erofs *w, const struct oci_inode *i)
 	return true;
 }
 
+/* Only saves room; a file system that cannot do it keeps the bytes. */
+static void punch_now(struct oci_erofs *w, const struct oci_hole *h)
+{
+	(void)!fallocate(w->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		(off_t)(h->block << EROFS_BLOCK_BITS), (off_t)(h->n << EROFS_BLOCK_BITS));
+}
+
+static void punch_later(struct oci_erofs *w, const struct oci_hole *h)
+{
+	struct oci_hole *last = w->n_holes ? &w->holes[w->n_holes - 1] : NULL;
+
+	if (w->holes_failed)
+		return;
+	/* The chunks of a sparse file, which are many, mostly stand side by side. */
+	if (last && last->block + last->n == h->block) {
+		last->n += h->n;
+		return;
+	}
+	if (w->n_holes == w->cap_holes) {
+		size_t cap = w->cap_holes ? w->cap_holes * 2 : 64;
+		struct oci_hole *v = realloc(w->holes, cap * sizeof(*v));
+		if (!v) {
+			w->holes_failed = true;
+			return;
+		}
+		w->holes = v;
+		w->cap_holes = cap;
+	}
+	w->holes[w->n_holes++] = *h;
+}
+
 static void punch(struct oci_erofs *w, uint64_t block, uint64_t n)
 {
-	if (w->replaying)
+	const struct oci_hole h = {block, n};
+
+	if (n == 0 || w->replaying)
 		return;
-	/* Only saves room; a file system that cannot do it keeps the bytes. */
-	if (n > 0)
-		(void)!fallocate(w->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)(block << EROFS_BLOCK_BITS), (off_t)(n << EROFS_BLOCK_BITS));
+	if (w->filling)
+		punch_later(w, &h);
+	else
+		punch_now(w, &h);
+}
+
+int oci_erofs_filled(struct oci_erofs *w, struct err *e)
+{
+	/* The same layers give the same bytes: a disk without its holes would be another one. */
+	if (w->holes_failed)
+		return err_oom(e);
+	w->filling = false;
+	for (size_t i = 0; i < w->n_holes; i++)
+		punch_now(w, &w->holes[i]);
+	w->n_holes = 0;
+	return 0;
 }
 
 void oci_erofs_discard(void *writer, struct oci_inode *i)

@@ -51,6 +51,10 @@ struct oci_writer {
 	uint8_t *mem; /* OCI_WRITE_BUFFER_SIZE bytes */
 };
 
+struct oci_hole {
+	uint64_t block, n;
+};
+
 struct oci_erofs {
 	int fd; /* the caller's */
 	struct oci_tree *tree;
@@ -62,7 +66,11 @@ struct oci_erofs {
 	uint64_t kept_max;	   /* of it, in the present layer */
 	uint64_t written_back;	   /* block up to which writing to the disk has begun */
 	struct oci_recipe *recipe; /* the caller's; told of what is punched out. NULL: none */
-	bool replaying;		   /* content that is discarded is not in the file yet */
+	bool replaying;		   /* content that is discarded is not in the file, nor will it be */
+	bool filling;		/* somebody else is still writing content: it is punched when that is over */
+	bool holes_failed;	/* there was no memory to note a hole */
+	struct oci_hole *holes; /* to be punched then */
+	size_t n_holes, cap_holes;
 	/* Bytes of blocks that content was written to, and how many are allowed. Holes cost nothing, but in a
 	 * sparse file each byte between two holes takes a block. */
 	uint64_t content, content_max;
@@ -88,6 +96,8 @@ int oci_erofs_file_restore(
 /* Entries that its map has; the first block that its content takes in the data area, 0 for none. */
 size_t oci_erofs_chunks(const struct oci_inode *i);
 uint32_t oci_erofs_first_block(const struct oci_inode *i);
+/* The file has all the content that it did not have while filling was set: punches what was discarded meanwhile. */
+int oci_erofs_filled(struct oci_erofs *w, struct err *e);
 /* oci_tree_ops.discard, with the writer as data. */
 void oci_erofs_discard(void *writer, struct oci_inode *i);
 

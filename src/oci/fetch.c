@@ -18,7 +18,8 @@
 #define WRITEBACK_STEP \
 	(8u << 20)	 /* bytes after which writing to the disk is begun, so that the last sync is short */
 #define LOCK_WAIT_MS 100 /* between two looks at a lock that somebody else holds */
-#define NAME_SIZE    (OCI_DIGEST_MAX + 1)
+#define COPIES_MAX   4	 /* of one blob on its way, because others are stuck */
+#define NAME_SIZE    (OCI_DIGEST_MAX + 4)
 
 enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_DONE, JOB_FAILED };
 
@@ -73,11 +74,18 @@ struct attempt {
 	uint64_t synced; /* of these, begun to be written to the disk */
 	uint64_t kept;	 /* of these, from an earlier download */
 	bool asked;	 /* the registry, since it began */
+	unsigned copy;	 /* of the partial file, where the holders of those before it are stuck */
+	uint64_t seen;	 /* bytes that the holder has, when it last had more */
+	uint64_t seen_ns;
 };
 
-static void partial_name(const char *digest, char ret[NAME_SIZE])
+/* copy: 0, but where somebody who is stuck holds that. */
+static void partial_name(const char *digest, unsigned copy, char ret[NAME_SIZE])
 {
-	snprintf(ret, NAME_SIZE, "%s-%s", oci_digest_alg(digest), oci_digest_hex(digest));
+	int n = snprintf(ret, NAME_SIZE, "%s-%s", oci_digest_alg(digest), oci_digest_hex(digest));
+
+	if (copy > 0)
+		snprintf(ret + n, NAME_SIZE - (size_t)n, ".%u", copy);
 }
 
 static bool stopped(struct oci_fetch *f)
@@ -159,7 +167,25 @@ static int find_blob(struct oci_fetch *f, struct job *j, struct err *e)
 	return (uint64_t)st.st_size == j->desc->size;
 }
 
-/* Until the partial file is ours (1), or the blob has come by another way (0). */
+/*
+ * Whether the holder of the partial file has written nothing for longer than a server may be silent. It hangs, or was stopped
+ * with ^Z, and may never go on: the blob is downloaded once more, into a file of its own.
+ */
+static bool is_stuck(struct attempt *a)
+{
+	struct oci_store *s = a->w->f->s;
+	uint64_t now = time_mono_ns();
+	struct stat st = {0};
+
+	if (fstatat(s->partial_fd, a->name, &st, AT_SYMLINK_NOFOLLOW) < 0 || a->seen_ns == 0 ||
+		(uint64_t)st.st_size != a->seen) {
+		a->seen = (uint64_t)st.st_size;
+		a->seen_ns = now;
+	}
+	return now - a->seen_ns > s->stuck_ns;
+}
+
+/* Until a partial file is ours (1), or the blob has come by another way (0). */
 static int lock_or_find(struct attempt *a, struct err *e)
 {
 	struct oci_fetch *f = a->w->f;
@@ -170,7 +196,17 @@ static int lock_or_find(struct attempt *a, struct err *e)
 		static const struct timespec pause = {0, LOCK_WAIT_MS * 1000000l};
 		if (stopped(f))
 			return canceled(e);
-		oci_tell(f->progress, a->job->desc->digest, "Waiting", 0, 0);
+		/* Another one than the holder that is waited for may have brought it. */
+		r = find_blob(f, a->job, e);
+		if (r != 0)
+			return MIN_OF(r, 0);
+		if (a->copy + 1 < COPIES_MAX && is_stuck(a)) {
+			log_debug("image store: whoever downloads %s is stuck", a->name);
+			partial_name(a->job->desc->digest, ++a->copy, a->name);
+			a->seen_ns = 0;
+			continue;
+		}
+		oci_tell(f->progress, a->job->desc->digest, "Waiting for another command", 0, 0);
 		(void)nanosleep(&pause, NULL);
 	}
 	if (r < 0)
@@ -349,7 +385,7 @@ static int run_job(struct worker *w, struct job *j, struct err *e)
 {
 	struct attempt a = {.w = w, .job = j};
 
-	partial_name(j->desc->digest, a.name);
+	partial_name(j->desc->digest, 0, a.name);
 	int r = lock_or_find(&a, e);
 	if (r == 0) {
 		oci_tell(w->f->progress, j->desc->digest, "Already exists", j->desc->size, j->desc->size);
@@ -488,7 +524,7 @@ static uint64_t partial_size(struct oci_store *s, const struct oci_desc *d)
 	char name[NAME_SIZE];
 	struct stat st;
 
-	partial_name(d->digest, name);
+	partial_name(d->digest, 0, name);
 	if (fstatat(s->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
 		return 0;
 	return MIN_OF((uint64_t)st.st_size, d->size);
@@ -700,7 +736,7 @@ void oci_partial_keep(struct oci_store *s, const char *digest)
 	if (state_prepare(s->st, &st, &ignored, named, "s", digest) < 0 ||
 		state_step(s->st, st, &ignored) != 0)
 		return;
-	partial_name(digest, name);
+	partial_name(digest, 0, name);
 	int dir = oci_store_blob_dir(s, digest);
 	/* A download writes to it, if only to find that nothing is missing. */
 	if (fchmodat(dir, oci_digest_hex(digest), 0600, 0) == 0)
@@ -711,8 +747,10 @@ void oci_partial_drop(struct oci_store *s, const char *digest)
 {
 	char name[NAME_SIZE];
 
-	partial_name(digest, name);
-	(void)unlinkat(s->partial_fd, name, 0);
+	for (unsigned copy = 0; copy < COPIES_MAX; copy++) {
+		partial_name(digest, copy, name);
+		(void)unlinkat(s->partial_fd, name, 0);
+	}
 }
 
 static void clean_one(struct oci_store *s, const char *name, int64_t before_ns)

@@ -4,14 +4,15 @@
  *
  * THEORY OF OPERATION
  *
- *     images/partial/ALG-HEX    what has arrived of a blob; flock(2)ed by whoever downloads it
+ *     images/partial/ALG-HEX[.N]    what has arrived of a blob; flock(2)ed by whoever downloads it
  *
  * Threads take one blob after the other. A blob is downloaded by whoever holds the lock of its partial file; all
  * others, in this process or another, wait for the lock and then find the blob in the store, or go on where the last
  * one stopped: what is there is hashed again, and the rest asked for by range. The file becomes the blob (fsync, rename)
  * when length and digest are right, and is deleted when they are not. So a download goes on after a cut, a signal, or a
  * kill. Partial files that nobody has touched for a day go with the next collection. A thread never waits for a lock
- * while it holds another, so there is no circle.
+ * while it holds another, so there is no circle. A holder whose file does not grow for OCI_STUCK_NS is no longer waited for: the
+ * next name is taken, and whoever is first brings the blob.
  *
  * The builder of the disk reads a blob while it arrives, in order, and stands still where it ends so far: what it makes
  * of it counts for nothing before the blob has been found right (oci_fetch_wait).

@@ -157,7 +157,7 @@ int oci_image_history(struct oci_store *s, const struct oci_image *i, struct oci
 		return r;
 	const json_t *steps = json_object_get(j, "history");
 	size_t max = MIN_OF(json_array_size(steps), (size_t)HISTORY_MAX) + c.n_diff_ids;
-	struct oci_history *h = calloc(max, sizeof(*h));
+	struct oci_history *h = calloc(max + 1, sizeof(*h));
 	if (!h)
 		return err_oom(e);
 	r = fill(s, i, &c, steps, h, &n, e);
@@ -165,9 +165,9 @@ int oci_image_history(struct oci_store *s, const struct oci_image *i, struct oci
 		oci_history_free(h, n);
 		return r;
 	}
-	for (size_t a = 0, b = n - 1; a < b; a++, b--) {
+	for (size_t a = 0, b = n; a + 1 < b; a++) {
 		struct oci_history swap = h[a];
-		h[a] = h[b];
+		h[a] = h[--b];
 		h[b] = swap;
 	}
 	*ret = h;

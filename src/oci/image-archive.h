@@ -10,7 +10,8 @@
  * It comes as a stream, and the documents that say what is what may come last. So every file is spooled into
  * the store's tmp/ folder while it is hashed (archive-read.c), and only then are the images put together
  * (archive-images.c), their disks built and everything entered (archive-load.c). Entries' names are keys to look up,
- * never paths. Links are followed for docker save's names only: a blob is what stands under its own name, verified.
+ * never paths. What the store has already is compared instead, which also finds and mends what was damaged there. Links are
+ * followed for docker save's names only: a blob is what stands under its own name, verified.
  *
  * Of an image for several platforms one is entered, to be run. Its index is kept too, and if the archive has everything
  * that it names (contents.c), so is all of that: then the image can be saved and pushed as it came.

@@ -342,8 +342,6 @@ static int check_manifest(const json_t *j, const struct oci_manifest *m, struct 
 					 m->config.media_type);
 	if (m->config.size > OCI_JSON_MAX)
 		return err_set(e, -EFBIG, "image configuration is larger than %u MiB", OCI_JSON_MAX >> 20);
-	if (m->n_layers == 0)
-		return err_set(e, -EBADMSG, "image has no layers");
 	for (size_t i = 0; i < m->n_layers; i++) {
 		if (!layer_type_ok(m->layers[i].media_type))
 			return err_set(e, -EOPNOTSUPP,
@@ -364,9 +362,10 @@ int oci_manifest_parse(const void *data, size_t n, struct oci_manifest *ret, str
 	if (r < 0)
 		return r;
 	r = parse_desc("image manifest", json_object_get(j, "config"), false, &m.config, e);
-	if (r == 0)
-		r = parse_descs("image manifest", json_object_get(j, "layers"), false, OCI_LAYERS_MAX,
-			&m.layers, &m.n_layers, e);
+	/* Go writes null for an empty list. */
+	const json_t *layers = json_object_get(j, "layers");
+	if (r == 0 && !json_is_null(layers))
+		r = parse_descs("image manifest", layers, false, OCI_LAYERS_MAX, &m.layers, &m.n_layers, e);
 	if (r == 0)
 		r = check_manifest(j, &m, e);
 	if (r < 0)

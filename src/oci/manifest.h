@@ -161,7 +161,7 @@ void oci_config_done(struct oci_config *c);
 /* Fills the execution parameters of *i from exec_json. */
 int oci_config_exec(const char *exec_json, struct oci_image *i, struct err *e);
 
-/* Chain ID of the first n layers (image-spec config.md, "Layer ChainID"); n > 0. */
+/* Chain ID of the first n layers (image-spec config.md, "Layer ChainID"); one of our own for none. */
 int oci_chain_id(const char (*diff_ids)[OCI_DIGEST_MAX], size_t n, char ret[OCI_DIGEST_MAX], struct err *e);
 
 #endif

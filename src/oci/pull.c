@@ -455,8 +455,8 @@ static int was_repeated(struct pull *p, struct err *e)
 
 static int build_disk(struct pull *p, struct err *e)
 {
-	p->layers = calloc(p->m.n_layers, sizeof(*p->layers));
-	p->layer_sizes = calloc(p->m.n_layers, sizeof(*p->layer_sizes));
+	p->layers = calloc(p->m.n_layers + 1, sizeof(*p->layers));
+	p->layer_sizes = calloc(p->m.n_layers + 1, sizeof(*p->layer_sizes));
 	if (!p->layers || !p->layer_sizes)
 		return err_oom(e);
 	int r = build_once(p, e);

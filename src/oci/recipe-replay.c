@@ -111,7 +111,8 @@ static int check_trailer(struct oci_base *b, struct err *e)
 	b->blocks = b->offset >> EROFS_BLOCK_BITS;
 	uint32_t n = le32toh(b->trailer.n_layers);
 	if (b->offset > end || b->len > end - b->offset || end - b->offset - b->len >= EROFS_BLOCK_SIZE ||
-		n == 0 || n > OCI_LAYERS_MAX || strnlen(b->trailer.digest, OCI_DIGEST_MAX) == OCI_DIGEST_MAX)
+		(n == 0) != (b->len == 0) || n > OCI_LAYERS_MAX ||
+		strnlen(b->trailer.digest, OCI_DIGEST_MAX) == OCI_DIGEST_MAX)
 		return -ENOENT;
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t block = le32toh(b->trailer.next_block[i]);
@@ -482,7 +483,7 @@ int oci_base_replay(struct oci_base *b, struct oci_erofs *w, const char *const *
 	int r = replay_layers(&rp, n, e);
 	w->replaying = false;
 	w->recipe = own;
-	if (r == 0 && ends[n - 1].kept != w->kept)
+	if (r == 0 && n > 0 && ends[n - 1].kept != w->kept)
 		r = damaged(e);
 	if (r == 0)
 		r = list_punched(&rp, e);
@@ -497,7 +498,7 @@ int oci_base_replay(struct oci_base *b, struct oci_erofs *w, const char *const *
 int oci_base_replay_all(struct oci_base *b, struct oci_erofs *w, struct err *e)
 {
 	size_t n = le32toh(b->trailer.n_layers);
-	CLEANUP_FREE struct oci_layer_end *ends = calloc(n, sizeof(*ends));
+	CLEANUP_FREE struct oci_layer_end *ends = calloc(n + 1, sizeof(*ends));
 
 	return ends ? oci_base_replay(b, w, NULL, n, NULL, ends, e) : err_oom(e);
 }

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "base/io.h"
+#include "image.h"
 #include "oci/transfer.h"
 #include "progress.h"
 #include "reference.h"
@@ -515,6 +516,41 @@ static int put_all(struct save *sv, struct err *e)
 	if (r == 0)
 		r = put_blobs(sv, e);
 	return r < 0 ? r : oci_tar_finish(&sv->w, e);
+}
+
+/* Of a repository without tag and digest the names of all its tags; nothing for anything else. */
+static int tags_of(struct oci_store *s, const char *text, struct strv *ret, struct err *e)
+{
+	CLEANUP(oci_reference_done) struct oci_reference ref = {0};
+	const char *slash = strrchr(text, '/');
+
+	if (strchr(slash ? slash : text, ':') || oci_reference_parse(text, &ref, NULL) < 0 || ref.digest)
+		return 0;
+	CLEANUP_FREE char *repo = oci_reference_repo(&ref);
+	if (!repo)
+		return err_oom(e);
+	return oci_query_texts(s, ret, e,
+		"SELECT name FROM image_names WHERE substr(name, 1, length(?1) + 1) = ?1 || ':' ORDER BY "
+		"name",
+		repo, NULL, NULL);
+}
+
+int oci_save_names(struct oci_store *s, const char *const *refs, size_t n, struct strv *ret, struct err *e)
+{
+	CLEANUP(strv_done) struct strv names = {0};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		size_t before = names.n;
+		r = tags_of(s, refs[i], &names, e);
+		if (r == 0 && names.n == before && strv_push(&names, refs[i]) < 0)
+			r = err_oom(e);
+	}
+	if (r < 0)
+		return r;
+	*ret = names;
+	names = (struct strv){0};
+	return 0;
 }
 
 int oci_save(struct oci_store *s, int fd, const char *const *refs, size_t n, const struct oci_save_opts *o,

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "erofs.h"
 #include "fetch.h"
+#include "put.h"
 #include "schema.sql.h"
 #include "unsynced.h"
 
@@ -76,6 +77,7 @@ int oci_store_open(struct state *st, struct oci_store **ret, struct err *e)
 		return err_oom(e);
 	s->st = st;
 	s->unpacked_max = OCI_UNPACKED_MAX;
+	s->stuck_ns = OCI_STUCK_NS;
 	s->images_fd = s->tmp_fd = s->disks_fd = s->sha256_fd = s->sha512_fd = s->partial_fd = -1;
 	int r = open_dirs(s, e);
 	if (r == 0)
@@ -191,6 +193,9 @@ void oci_store_release(struct oci_store *s, int *fd)
 	if (*fd < 0)
 		return;
 	close_fd(fd);
+	if (s->grown)
+		oci_put_trim(s);
+	s->grown = false;
 	(void)oci_store_gc_if_due(s, NULL);
 	oci_unsynced_sync_all(s);
 }

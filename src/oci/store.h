@@ -40,10 +40,14 @@
 #define OCI_LEFTOVER_NS	 (86400ll * 1000000000) /* after a day nobody goes on with what was cut off */
 #define OCI_UNPACKED_MAX (64ull << 30) /* bytes of an image's layers, uncompressed; of an archive's entries */
 
+#define OCI_STUCK_NS 60000000000ull /* without a byte from whoever downloads a blob; twice OCI_HTTP_STALL_S */
+
 struct oci_store {
 	struct state *st;
 	int images_fd, tmp_fd, disks_fd, sha256_fd, sha512_fd, partial_fd;
 	uint64_t unpacked_max; /* OCI_UNPACKED_MAX; tests lower it */
+	uint64_t stuck_ns;     /* OCI_STUCK_NS; tests lower it */
+	bool grown; /* a disk that was missing was built: whoever holds the store trims when it is released */
 };
 
 enum oci_lock { OCI_LOCK_ADD, OCI_LOCK_DELETE };

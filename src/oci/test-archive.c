@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/proc.h"
 #include "image-archive.h"
@@ -513,6 +514,50 @@ static void test_many_entries(void **state)
 	oci_image_list_free(list, n);
 }
 
+/* Whether the store's blob is the layer that m has. */
+static bool is_whole(struct home *h, const struct made_image *m, size_t layer)
+{
+	size_t n = m->layers[layer].len;
+	CLEANUP_CLOSE int fd = oci_store_blob_open(h->s, m->diff_ids[layer], NULL);
+	CLEANUP_FREE uint8_t *mem = malloc(n + 1);
+
+	return fd >= 0 && io_pread_full(fd, mem, n + 1, 0) == (ssize_t)n &&
+	       memcmp(mem, buf_data((struct buf *)&m->layers[layer]), n) == 0;
+}
+
+/* Loading an image again mends what was damaged of it; a copy that is bad itself changes nothing. */
+static void test_load_mends(void **state)
+{
+	static const off_t at[] = {0, 700, 1535};
+	struct home *h = *state;
+	struct made_image m;
+	struct buf b = {0};
+	struct err e = {0};
+	struct told t;
+
+	made_init(&m, host_arch(), (const char *const[]){"one", "two"}, 2);
+	for (size_t i = 0; i <= ARRAY_LEN(at); i++) {
+		put_oci(&b, &m, HOST_NAME, i & 1, -1);
+		assert_loaded(h, &b, &t);
+		assert_true(is_whole(h, &m, 0) && is_whole(h, &m, 1));
+		if (i == ARRAY_LEN(at))
+			break;
+		assert_int_equal(fchmodat(h->s->sha256_fd, hex(m.diff_ids[1]), 0600, 0), 0);
+		CLEANUP_CLOSE int fd = openat(h->s->sha256_fd, hex(m.diff_ids[1]), O_RDWR | O_CLOEXEC);
+		assert_int_equal(pwrite(fd, "X", 1, at[i]), 1);
+		assert_false(is_whole(h, &m, 1));
+	}
+	buf_data(&m.layers[1])[600] ^= 1;
+	put_oci(&b, &m, HOST_NAME, true, -1);
+	tar_end(&b);
+	assert_int_equal(load(h, &b, &t, &e), -EBADMSG);
+	assert_non_null(strstr(e.msg, "its content has digest"));
+	buf_data(&m.layers[1])[600] ^= 1;
+	assert_true(is_whole(h, &m, 1));
+	assert_int_equal(home_count(h->s->tmp_fd), 0);
+	made_done(&m);
+}
+
 /* Only the last of several documents of one name is kept, and it counts. */
 static void test_repeated_documents(void **state)
 {
@@ -562,6 +607,7 @@ int main(void)
 		STORE_TEST(test_archive_limits),
 		STORE_TEST(test_shared_config),
 		STORE_TEST(test_many_entries),
+		STORE_TEST(test_load_mends),
 		STORE_TEST(test_repeated_documents),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

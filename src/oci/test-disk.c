@@ -7,11 +7,24 @@
 
 #include <cmocka.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base-disk.h"
 #include "recipe-format.h"
 #include "test-built.h"
 #include "test-erofs-reader.h"
+
+/* In the place of the C library's, for disks whose medium fails. */
+static _Atomic bool unreadable;
+
+ssize_t copy_file_range(int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
+{
+	if (!unreadable)
+		return syscall(SYS_copy_file_range, in, in_off, out, out_off, n, flags);
+	errno = EIO;
+	return -1;
+}
 
 static int open_disk(struct home *h, const struct made *m, int flags)
 {
@@ -233,6 +246,25 @@ static void test_damage(void **state)
 	made_done(&b);
 }
 
+/* What is copied cannot be read, which is noticed when all the rest is done: then it is built of the layers alone. */
+static void test_unreadable_base(void **state)
+{
+	struct made a = {0}, b = {0};
+
+	put_base(&a);
+	made_end(&a, 2);
+	put_base(&b);
+	put_top(&b.tars[2], 10);
+	made_end(&b, 3);
+	build(*state, &a);
+	unreadable = true;
+	assert_built_on(*state, &b, 0);
+	unreadable = false;
+	assert_int_equal(home_count(((struct home *)*state)->s->tmp_fd), 0);
+	made_done(&a);
+	made_done(&b);
+}
+
 /* A blob that nobody knows to hold the layer is read, even where the layer itself is here; a wrong one is refused. */
 static void test_unknown_blob(void **state)
 {
@@ -267,6 +299,7 @@ int main(void)
 		TEST(test_other_last_layer),
 		TEST(test_chain_of_bases),
 		TEST(test_damage),
+		TEST(test_unreadable_base),
 		TEST(test_unknown_blob),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

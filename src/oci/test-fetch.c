@@ -596,6 +596,51 @@ static void test_stopping(void **state)
 	assert_fetched(w, BLOBS);
 }
 
+/* Nobody waits for ever for a holder that does nothing, such as one that was stopped with ^Z; nor for two of them. */
+static void test_stuck(void **state)
+{
+	struct world *w = *state;
+	char name[OCI_DIGEST_MAX + 4];
+
+	put_partial(w, 0, "x", 1);
+	int held = open_partial(w, 0, O_RDWR);
+	assert_int_equal(flock(held, LOCK_EX), 0);
+	snprintf(name, sizeof(name), "sha256-%s.1", oci_digest_hex(w->blobs[0].digest));
+	int second = openat(w->home->s->partial_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(flock(second, LOCK_EX), 0);
+	w->home->s->stuck_ns = 300000000;
+	struct oci_fetch *f = start(w, 2);
+	assert_int_equal(oci_fetch_wait(f, 0, NULL), 0);
+	assert_int_equal(oci_fetch_wait(f, 1, NULL), 0);
+	oci_fetch_free(f);
+	assert_stored(w, 0);
+	assert_int_equal(w->blobs[0].requests, 1);
+	assert_int_equal(home_count(w->home->s->partial_fd), 2); /* theirs */
+	close(held);
+	close(second);
+	oci_partial_clean(w->home->s, 0);
+	assert_int_equal(home_count(w->home->s->partial_fd), 0);
+}
+
+/* What is waited for may come from another one than the holder. */
+static void test_come_meanwhile(void **state)
+{
+	struct world *w = *state;
+
+	put_partial(w, 0, "x", 1);
+	int held = open_partial(w, 0, O_RDWR);
+	assert_int_equal(flock(held, LOCK_EX), 0);
+	struct oci_fetch *f = start(w, 1);
+	assert_int_equal(io_write_file_at(w->home->s->sha256_fd, oci_digest_hex(w->blobs[0].digest),
+				 (char *)w->blobs[0].data, w->blobs[0].n, 0400),
+		0);
+	assert_int_equal(oci_fetch_wait(f, 0, NULL), 0);
+	oci_fetch_free(f);
+	assert_stored(w, 0);
+	assert_int_equal(w->blobs[0].requests, 0);
+	close(held);
+}
+
 static void test_cleaning(void **state)
 {
 	struct world *w = *state;
@@ -654,6 +699,8 @@ int main(void)
 		TEST(test_sharing),
 		TEST(test_killed),
 		TEST(test_stopping),
+		TEST(test_stuck),
+		TEST(test_come_meanwhile),
 		TEST(test_cleaning),
 		TEST(test_keeping),
 	};

@@ -71,8 +71,9 @@ static void test_manifest_refused(void **state)
 		parse_manifest("{\"config\":{\"digest\":\"" A "\",\"size\":-1},\"layers\":[]}", &m, &e),
 		-EBADMSG);
 	assert_int_equal(
-		parse_manifest("{\"config\":{\"digest\":\"" A "\",\"size\":1},\"layers\":[]}", &m, &e),
+		parse_manifest("{\"config\":{\"digest\":\"" A "\",\"size\":1},\"layers\":{}}", &m, &e),
 		-EBADMSG);
+	assert_int_equal(parse_manifest("{\"config\":{\"digest\":\"" A "\",\"size\":1}}", &m, &e), -EBADMSG);
 	assert_int_equal(oci_kind_of(v1, strlen(v1), NULL, &kind, &e), -EOPNOTSUPP);
 	assert_non_null(strstr(e.msg, "schema 1"));
 	assert_int_equal(
@@ -90,6 +91,41 @@ static void test_manifest_refused(void **state)
 		"{\"mediaType\":\"" OCI_TYPE_ARTIFACT "\",\"artifactType\":\"application/x\",\"blobs\":[]}";
 	assert_int_equal(oci_kind_of(old, strlen(old), NULL, &kind, &e), -EOPNOTSUPP);
 	assert_non_null(strstr(e.msg, "an artifact of type \"application/x\""));
+}
+
+/* An image may be its settings and nothing else. */
+static void test_no_layers(void **state)
+{
+	static const char *const manifests[] = {
+		"{\"config\":{\"mediaType\":\"" OCI_TYPE_CONFIG "\",\"digest\":\"" A
+		"\",\"size\":1},\"layers\":[]}",
+		"{\"config\":{\"mediaType\":\"" OCI_TYPE_CONFIG "\",\"digest\":\"" A
+		"\",\"size\":1},\"layers\":null}",
+	};
+	static const char *const configs[] = {"{\"rootfs\":{\"type\":\"layers\"}}",
+		"{\"rootfs\":{\"diff_ids\":[]}}", "{\"rootfs\":{\"diff_ids\":null}}"};
+	char none[OCI_DIGEST_MAX], empty[OCI_DIGEST_MAX];
+	struct err e = {0};
+
+	for (size_t i = 0; i < ARRAY_LEN(manifests); i++) {
+		struct oci_manifest m;
+		if (parse_manifest(manifests[i], &m, &e) < 0)
+			fail_msg("%s: %s", manifests[i], e.msg);
+		assert_int_equal(m.n_layers, 0);
+		oci_manifest_done(&m);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(configs); i++) {
+		struct oci_config c;
+		if (oci_config_parse(configs[i], strlen(configs[i]), &c, &e) < 0)
+			fail_msg("%s: %s", configs[i], e.msg);
+		assert_int_equal(c.n_diff_ids, 0);
+		oci_config_done(&c);
+	}
+	/* Not what a layer of no bytes has. */
+	assert_int_equal(oci_chain_id(NULL, 0, none, &e), 0);
+	assert_true(oci_digest_valid(none));
+	assert_int_equal(oci_digest_of("", 0, empty, &e), 0);
+	assert_string_not_equal(none, empty);
 }
 
 static void test_bounds(void **state)
@@ -613,7 +649,8 @@ static void test_config_refused(void **state)
 {
 	static const char *const cases[] = {
 		"{}",
-		"{\"rootfs\":{\"diff_ids\":[]}}",
+		"{\"rootfs\":[]}",
+		"{\"rootfs\":{\"diff_ids\":\"" A "\"}}",
 		"{\"rootfs\":{\"diff_ids\":[\"x\"]}}",
 		"{\"rootfs\":{\"diff_ids\":[\"" A "\"]},\"config\":{\"Env\":{}}}",
 		"{\"rootfs\":{\"diff_ids\":[\"" A "\"]},\"config\":{\"Cmd\":[1]}}",
@@ -656,6 +693,7 @@ int main(void)
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_config_refused),
+		cmocka_unit_test(test_no_layers),
 		cmocka_unit_test(test_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

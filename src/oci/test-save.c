@@ -234,6 +234,89 @@ static void test_docker_part(void **state)
 	made_done(&m);
 }
 
+static int save_named(struct home *h, const char *ref)
+{
+	CLEANUP(strv_done) struct strv names = {0};
+	struct err e = {0};
+
+	assert_int_equal(oci_save_names(h->s, &ref, 1, &names, &e), 0);
+	int fd = save(h, (const char *const *)names.v, names.n, NULL, &e);
+	if (fd < 0)
+		fail_msg("%s", e.msg);
+	return fd;
+}
+
+/* A repository stands for all its tags, and for nothing that begins like it. */
+static void test_repository(void **state)
+{
+	static const char *const more[] = {"x:2", "x:latest", "xx:1", "x/y:1", "localhost:5000/x:1"};
+	struct home *h = *state;
+	struct made_image m;
+	struct buf b = {0};
+
+	made_init(&m, host_arch(), (const char *const[]){"one"}, 1);
+	put_oci(&b, &m, "\"io.containerd.image.name\":\"docker.io/library/x:1\"", true, -1);
+	assert_loaded(h, &b, NULL, "docker.io/library/x:1 ");
+	for (size_t i = 0; i < ARRAY_LEN(more); i++)
+		assert_int_equal(oci_image_tag(h->s, "x:1", more[i], NULL), 0);
+	int all = save_named(h, "x"), one = save_named(h, "x:latest"),
+	    other = save_named(h, "localhost:5000/x");
+	assert_true(has(one, "library/x:latest") && !has(one, "library/x:1") && !has(one, "library/x:2"));
+	assert_true(has(other, "localhost:5000/x:1") && !has(other, "library/x"));
+	remove_all(h);
+	char told[512];
+	assert_int_equal(load_fd(h, all, NULL, told, NULL), 0);
+	assert_string_equal(told, "docker.io/library/x:1 docker.io/library/x:2 docker.io/library/x:latest ");
+	struct err e = {0};
+	const char *const none = "y";
+	CLEANUP(strv_done) struct strv names = {0};
+	assert_int_equal(oci_save_names(h->s, &none, 1, &names, &e), 0);
+	assert_int_equal(names.n, 1);
+	assert_string_equal(names.v[0], "y");
+	close(all);
+	close(one);
+	close(other);
+	made_done(&m);
+}
+
+/* FROM scratch, and nothing but settings. */
+static void test_no_layers(void **state)
+{
+	struct home *h = *state;
+	struct made_image m;
+	struct buf b = {0};
+	struct oci_image *i;
+	struct oci_history *steps;
+	size_t n;
+	char *disk;
+
+	made_init(&m, host_arch(), NULL, 0);
+	put_oci(&b, &m, "\"io.containerd.image.name\":\"docker.io/library/x:1\"", true, -1);
+	assert_loaded(h, &b, NULL, "docker.io/library/x:1 ");
+	assert_int_equal(oci_image_find(h->s, "x:1", &i, NULL), 0);
+	assert_string_equal(i->id, m.config_digest);
+	assert_int_equal(oci_image_history(h->s, i, &steps, &n, NULL), 0);
+	assert_int_equal(n, 0);
+	oci_history_free(steps, n);
+	/* A disk that is missing is built again, of nothing. */
+	assert_int_equal(oci_image_disk(h->s, i, NULL, &disk, NULL), 0);
+	assert_int_equal(unlink(disk), 0);
+	free(disk);
+	assert_int_equal(oci_image_disk(h->s, i, NULL, &disk, NULL), 0);
+	assert_int_equal(access(disk, R_OK), 0);
+	free(disk);
+	oci_image_free(i);
+	int first = save_one(h, "x:1", NULL);
+	assert_true(has(first, "\"Layers\":[]"));
+	remove_all(h);
+	assert_int_equal(load_fd(h, first, NULL, NULL, NULL), 0);
+	int second = save_one(h, "x:1", NULL);
+	assert_same(first, second);
+	close(first);
+	close(second);
+	made_done(&m);
+}
+
 /* ---- several platforms ---- */
 
 struct multi {
@@ -680,6 +763,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		STORE_TEST(test_round_trip),
 		STORE_TEST(test_docker_part),
+		STORE_TEST(test_repository),
+		STORE_TEST(test_no_layers),
 		STORE_TEST(test_several_platforms),
 		STORE_TEST(test_incomplete_index),
 		STORE_TEST(test_flat_platforms),

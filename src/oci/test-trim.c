@@ -124,6 +124,39 @@ static void test_disks_first(void **state)
 	assert_int_equal(oci_ref_add(h->st, "box1", im[1].manifest, &e), 0);
 }
 
+/* A disk that was built again for a box stays, and makes room for itself when its box holds it, not before. */
+static void test_rebuilt(void **state)
+{
+	struct home *h = *state;
+	struct image im[3];
+	struct err e = {0};
+	int hold = -1;
+	char *path;
+
+	for (int n = 0; n < 3; n++)
+		im[n] = put_pulled(h, 3 - n);
+	/* Made here: it does not go. */
+	assert_int_equal(state_exec(h->st, NULL, "UPDATE image_use SET pulled = 0", ""), 0);
+	assert_string_equal(trim(h, 1), "");
+	assert_false(has_disk(h, im[2].chain));
+	setenv(OCI_LIMIT_VARIABLE, "1", 1);
+	assert_int_equal(oci_store_hold(h->s, &hold, &e), 0);
+	struct oci_image *i = find(h, im[2].id);
+	assert_int_equal(oci_image_disk(h->s, i, NULL, &path, &e), 0);
+	free(path);
+	assert_true(has_disk(h, im[2].chain) && has_disk(h, im[1].chain));
+	assert_int_equal(oci_ref_add(h->st, "box1", im[2].manifest, &e), 0);
+	oci_store_release(h->s, &hold);
+	assert_true(has_disk(h, im[2].chain) && has_disk(h, im[0].chain));
+	assert_false(has_disk(h, im[1].chain));
+	/* Nothing is built: nothing goes. */
+	assert_int_equal(oci_store_hold(h->s, &hold, &e), 0);
+	oci_store_release(h->s, &hold);
+	assert_true(has_disk(h, im[0].chain));
+	oci_image_free(i);
+	unsetenv(OCI_LIMIT_VARIABLE);
+}
+
 /* Then images; what was used last stays, and all that cannot be had again. */
 static void test_images(void **state)
 {
@@ -326,6 +359,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_limit),
 		STORE_TEST(test_disks_first),
+		STORE_TEST(test_rebuilt),
 		STORE_TEST(test_images),
 		STORE_TEST(test_last_copy),
 		STORE_TEST(test_clock),

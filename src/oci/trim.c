@@ -2,12 +2,13 @@
 /*
  * THEORY OF OPERATION
  *
- * The store has a size that it should not exceed (A3S_IMAGE_CACHE_SIZE). When it does, after a pull or a load, what was
- * used longest ago goes: first disks, which cost seconds to build again, then downloads that were cut off, then images,
- * which cost a download. A disk that could not be built again, because content of its image was lost, stays: it is all that
- * is left of it. Neither disk nor image goes while a box in whatever state holds the image; nor does the image that was used last of those that no box holds, because
- * that is the one that somebody has just brought here and is about to use. An image goes only if it can be had again as it
- * is: pulled, and each of its names is one that a registry serves it under.
+ * The store has a size that it should not exceed (A3S_IMAGE_CACHE_SIZE). When it does, after a pull or a load, or once a box
+ * holds the image whose missing disk was built for it, what was used longest ago goes: first disks, which cost seconds to
+ * build again, then downloads that were cut off, then images, which cost a download. A disk that could not be built again,
+ * because content of its image was lost, stays: it is all that is left of it. Neither disk nor image goes while a box in
+ * whatever state holds the image; nor does the image that was used last of those that no box holds, because that is the one
+ * that somebody has just brought here and is about to use. An image goes only if it can be had again as it is: pulled, and
+ * each of its names is one that a registry serves it under.
  *
  * All of it under OCI_LOCK_DELETE, so never while somebody adds; then whoever adds trims at the end. Rows go before files,
  * in one transaction, in which holders are asked for too. Whoever makes a box keeps us away until its record holds the

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "audit-files.h"
 #include "base/io.h"
 
 enum { LOCK_TRIES = 2000, LOCK_PAUSE_NS = 1000000 };
@@ -21,8 +22,7 @@ static const char *file_name(int i, char *dst, size_t size)
 	return dst;
 }
 
-/* The folder, locked: *ret_lock is closed to unlock. A descriptor or -errno. */
-static int open_locked(int home_fd, bool create, int operation, int *ret_lock)
+int audit_lock(int home_fd, bool create, int operation, int *ret_lock)
 {
 	CLEANUP_CLOSE int dir = io_open_dir_at(home_fd, "audit", create);
 	if (dir < 0)
@@ -99,7 +99,7 @@ int audit_append(int home_fd, const char *line, struct err *e)
 {
 	CLEANUP_CLOSE int lock = -1;
 	int r = strlen(line) > AUDIT_LINE_MAX ? -EMSGSIZE : 0;
-	CLEANUP_CLOSE int dir = r < 0 ? r : open_locked(home_fd, true, LOCK_EX, &lock);
+	CLEANUP_CLOSE int dir = r < 0 ? r : audit_lock(home_fd, true, LOCK_EX, &lock);
 
 	r = dir < 0 ? dir : append(dir, line);
 	return r < 0 ? err_sys(e, r, "audit log: cannot add to it") : 0;
@@ -143,7 +143,7 @@ int audit_read(int home_fd, int (*fn)(const char *line, void *data), void *data,
 {
 	int fds[AUDIT_FILES], r = 0;
 	CLEANUP_CLOSE int lock = -1;
-	CLEANUP_CLOSE int dir = open_locked(home_fd, false, LOCK_SH, &lock);
+	CLEANUP_CLOSE int dir = audit_lock(home_fd, false, LOCK_SH, &lock);
 
 	if (dir == -ENOENT)
 		return 0;

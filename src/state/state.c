@@ -16,6 +16,8 @@
 enum { SCHEMA_VERSION = 1, BUSY_TIMEOUT_MS = 60000 };
 /* SQLite's unix VFS takes paths of 512 bytes, the names of the log and of journals included. */
 enum { DB_FOLDER_MAX = 480 };
+/* Of the database's write-ahead log, bytes: a longer one is folded back by who is done. Reading that much takes a millisecond. */
+enum { LOG_MAX = 2 << 20 };
 
 int state_home_path(char **ret, struct err *e)
 {
@@ -160,7 +162,7 @@ static int open_db(struct state *s, struct err *e)
 	if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK)
 		return s->db ? db_err(s, e, "cannot open") : err_oom(e);
 	sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
-	/* The log is folded back when it has grown, not by every command that happens to be the last one open. */
+	/* Folded back when it has grown, not by every command that happens to be the last one open. */
 	sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
 	if (set_up(s->db) != SQLITE_OK)
 		return db_err(s, e, "cannot set up");
@@ -203,14 +205,38 @@ int state_open(struct state **ret, struct err *e)
 	return 0;
 }
 
+/*
+ * Who opens the database as the first reads all of its log (sqlite.org/walformat.html, section 4), as how far that is folded
+ * back is only known while somebody has it open: so a long log costs each command. Where others have it open, they will do it.
+ */
+static void fold_back(struct state *s)
+{
+	struct stat st;
+
+	if (s->home_fd < 0 || fstatat(s->home_fd, "state.db-wal", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		st.st_size < LOG_MAX)
+		return;
+	sqlite3_busy_timeout(s->db, 0);
+	sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+}
+
 void state_close(struct state *s)
 {
 	if (!s)
 		return;
+	if (s->db)
+		fold_back(s);
 	sqlite3_close(s->db);
 	close_fd(&s->home_fd);
 	free(s->home);
 	free(s);
+}
+
+static void end_lax(struct state *s)
+{
+	if (s->lax)
+		sqlite3_exec(s->db, "PRAGMA synchronous=FULL", NULL, NULL, NULL);
+	s->lax = false;
 }
 
 int state_begin(struct state *s, struct err *e)
@@ -221,16 +247,33 @@ int state_begin(struct state *s, struct err *e)
 	return 0;
 }
 
-int state_end(struct state *s, int r, struct err *e)
+int state_begin_lax(struct state *s, struct err *e)
 {
-	if (--s->tx_depth > 0)
-		return r;
+	if (s->tx_depth == 0)
+		s->lax = sqlite3_exec(s->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL) == SQLITE_OK;
+	int r = state_begin(s, e);
+	if (r < 0)
+		end_lax(s);
+	return r;
+}
+
+static int commit(struct state *s, int r, struct err *e)
+{
 	if (r >= 0) {
 		if (sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK)
 			return r;
 		r = db_err(s, e, "cannot commit");
 	}
 	sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+	return r;
+}
+
+int state_end(struct state *s, int r, struct err *e)
+{
+	if (--s->tx_depth > 0)
+		return r;
+	r = commit(s, r, e);
+	end_lax(s);
 	return r;
 }
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The audit log's files: order, rotation, torn lines, several writers at once. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -161,6 +163,130 @@ static void test_writers(void **state)
 		assert_int_equal(s.by_writer[i], EACH);
 }
 
+/* ---- commands that are killed ---- */
+
+enum death { AT_ONCE, LATER, WITH_ENTRY, LIVES };
+
+static size_t n_begun(void)
+{
+	size_t n = 0;
+	int fd = openat(home, "audit/begun", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fdopendir(fd);
+
+	assert_non_null(d);
+	for (struct dirent *de; (de = readdir(d));)
+		n += de->d_name[0] != '.';
+	closedir(d);
+	return n;
+}
+
+/* A command that is killed at some moment of its life. */
+static void die(enum death when)
+{
+	struct audit_begun b;
+	json_t *entry = audit_entry_new("test");
+
+	if (audit_begun_new(home, entry, &b) < 0)
+		_exit(1);
+	if (when >= LATER) {
+		audit_begun_about(&b, "boxes", json_pack("{s:s, s:s}", "id", "42", "name", "box"));
+		audit_begun_about(&b, "images", json_string("sha256:1"));
+	}
+	if (when >= WITH_ENTRY)
+		audit_entry_write(home, entry, "success", NULL, "", NULL);
+	if (when == LIVES)
+		audit_begun_end(&b);
+	raise(SIGKILL);
+}
+
+static void run_to_death(enum death when)
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		die(when);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+}
+
+struct last {
+	char text[512];
+	size_t n;
+};
+
+static int keep_last(const char *line, void *data)
+{
+	struct last *l = data;
+
+	if (l->n++ == 0)
+		snprintf(l->text, sizeof(l->text), "%s", line);
+	return 0;
+}
+
+static struct last read_last(void)
+{
+	struct last l = {0};
+
+	assert_int_equal(audit_repair(home, &err), 0);
+	assert_int_equal(n_begun(), 0);
+	assert_int_equal(audit_read(home, keep_last, &l, &err), 0);
+	return l;
+}
+
+static void test_killed(void **state)
+{
+	struct last l;
+
+	io_remove_tree_at(home, "audit");
+	run_to_death(AT_ONCE);
+	assert_int_equal(n_begun(), 1);
+	l = read_last();
+	assert_int_equal(l.n, 1);
+	assert_non_null(
+		strstr(l.text, "\"boxes\":[],\"images\":[],\"outcome\":\"interrupted\",\"status\":null"));
+	run_to_death(LATER);
+	l = read_last();
+	assert_int_equal(l.n, 2);
+	assert_non_null(
+		strstr(l.text, "\"boxes\":[{\"id\":\"42\",\"name\":\"box\"}],\"images\":[\"sha256:1\"],"
+			       "\"outcome\":\"interrupted\""));
+	run_to_death(WITH_ENTRY);
+	assert_int_equal(n_begun(), 1);
+	l = read_last();
+	assert_int_equal(l.n, 3);
+	assert_non_null(strstr(l.text, "\"outcome\":\"success\""));
+	run_to_death(LIVES);
+	assert_int_equal(n_begun(), 0);
+	assert_int_equal(read_last().n, 4);
+}
+
+static void test_torn_beginnings(void **state)
+{
+	struct audit_begun b;
+
+	io_remove_tree_at(home, "audit");
+	assert_int_equal(audit_repair(home, &err), 0); /* there is nothing */
+	run_to_death(LATER);
+	read_last();
+	add_raw("audit/begun/1", "");
+	add_raw("audit/begun/2", "{\"time\":\"x\"");
+	add_raw("audit/begun/3", "[]\n{\"boxes\":1}\n");
+	add_raw("audit/begun/4", "{\"time\":\"y\",\"user\":{}}\n{\"boxes\":1}\n{\"boxes\":");
+	struct last l = read_last();
+	assert_int_equal(l.n, 2);
+	assert_non_null(strstr(l.text, "\"time\":\"y\""));
+	/* That of a command that lives stays. */
+	json_t *entry = audit_entry_new("test");
+	assert_int_equal(audit_begun_new(home, entry, &b), 0);
+	assert_int_equal(audit_repair(home, &err), 0);
+	assert_int_equal(n_begun(), 1);
+	audit_begun_end(&b);
+	json_decref(entry);
+	assert_int_equal(read_last().n, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -169,6 +295,8 @@ int main(void)
 		cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_rotation),
 		cmocka_unit_test(test_writers),
+		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_torn_beginnings),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

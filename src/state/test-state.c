@@ -340,6 +340,36 @@ static void changes_survive_closing_and_are_durable_by_configuration(void **stat
 	state_close(s);
 }
 
+static off_t log_size(void)
+{
+	char path[200];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/state.db-wal", home);
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_size;
+}
+
+static void a_long_log_is_folded_back_by_the_last_one(void **state)
+{
+	struct state *s = open_state(), *other = open_state();
+
+	sql(s, "CREATE TABLE t(a TEXT)");
+	/* One transaction, read by another connection from before it: neither can the log begin anew meanwhile. */
+	sql(other, "BEGIN");
+	assert_int_equal(number(other, "SELECT count(*) FROM t"), 0);
+	sql(s, "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)"
+	       " SELECT hex(randomblob(2000)) FROM n");
+	state_close(s);
+	assert_true(log_size() > 2 << 20);
+	sql(other, "COMMIT");
+	state_close(other);
+	assert_int_equal(log_size(), 0);
+	s = open_state();
+	assert_int_equal(number(s, "SELECT count(*) FROM t"), 1000);
+	state_close(s);
+}
+
 static void values_are_bound_by_type(void **state)
 {
 	struct state *s = open_state();
@@ -378,6 +408,32 @@ static void a_violated_constraint_is_told_apart(void **state)
 }
 
 /* ---- transactions ---- */
+
+static void only_a_lax_change_does_not_wait_for_the_disk(void **state)
+{
+	enum { NORMAL = 1, FULL = 2 };
+	struct state *s = open_state();
+	struct err e = {0};
+
+	sql(s, "CREATE TABLE t(a)");
+	for (int result = 0; result >= -1; result--) {
+		assert_int_equal(state_begin_lax(s, &e), 0);
+		assert_int_equal(number(s, "PRAGMA synchronous"), NORMAL);
+		assert_int_equal(state_begin_lax(s, &e), 0);
+		sql(s, "INSERT INTO t VALUES(1)");
+		assert_int_equal(state_end(s, 0, &e), 0);
+		assert_int_equal(number(s, "PRAGMA synchronous"), NORMAL);
+		assert_int_equal(state_end(s, result ? -EPERM : 0, &e), result ? -EPERM : 0);
+		assert_int_equal(number(s, "PRAGMA synchronous"), FULL);
+		assert_int_equal(number(s, "SELECT count(*) FROM t"), 1);
+	}
+	assert_int_equal(state_begin(s, &e), 0); /* within another one it is part of that */
+	assert_int_equal(state_begin_lax(s, &e), 0);
+	assert_int_equal(number(s, "PRAGMA synchronous"), FULL);
+	assert_int_equal(state_end(s, 0, &e), 0);
+	assert_int_equal(state_end(s, 0, &e), 0);
+	state_close(s);
+}
 
 static void only_the_outermost_end_decides(void **state)
 {
@@ -592,9 +648,11 @@ int main(void)
 		TEST(a_file_that_is_no_database_is_refused_and_kept),
 		TEST(a_damaged_database_is_an_error_and_no_crash),
 		TEST(a_database_of_a_newer_version_is_refused_with_a_hint),
+		TEST(a_long_log_is_folded_back_by_the_last_one),
 		TEST(changes_survive_closing_and_are_durable_by_configuration),
 		TEST(values_are_bound_by_type),
 		TEST(a_violated_constraint_is_told_apart),
+		TEST(only_a_lax_change_does_not_wait_for_the_disk),
 		TEST(only_the_outermost_end_decides),
 		TEST(a_failed_change_rolls_all_of_it_back),
 		TEST(a_change_that_is_not_ended_is_not_made),

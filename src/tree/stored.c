@@ -84,7 +84,16 @@ mode_t stored_real_mode(uint32_t mode)
 {
 	mode_t real = (mode & 0777) | S_IRUSR | S_IWUSR;
 
+	/* A link's says nothing: everybody may read it, and nobody else need write to the file that it is here. */
+	if (S_ISLNK(mode))
+		return 0644;
 	return S_ISDIR(mode) ? real | S_IXUSR : real;
+}
+
+bool stored_link_refused(int r)
+{
+	/* Where one attribute has too little room, or all of them together (ENOSPC: a full disk says that of the real link, too). */
+	return r == -EOPNOTSUPP || r == -E2BIG || r == -ERANGE || r == -ENOSPC;
 }
 
 void stored_default(const struct stat *st, uid_t user, struct stored_stat *ret)

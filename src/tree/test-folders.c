@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -271,6 +272,7 @@ static void stored_owners(void **state)
 {
 	const struct tree_write_opts o = {.owner = TREE_OWNER_STORED, .root_attr = true, .sync = true};
 	struct wire_xattr forged = {(char *)STORED_STAT, (uint8_t *)"104755 0 0 0:0", 14};
+	char far[PATH_MAX], back[PATH_MAX];
 	const struct wire_entry all[] = {
 		{.path = (char *)"", .mode = S_IFDIR | 01777, .uid = 7},
 		{.path = (char *)"s",
@@ -281,13 +283,17 @@ static void stored_owners(void **state)
 			.n_xattrs = 1},
 		{.path = (char *)"c", .mode = S_IFCHR | 0660, .major = 1, .minor = 3},
 		{.path = (char *)"p", .mode = S_IFIFO | 0600},
-		{.path = (char *)"l", .mode = S_IFLNK | 0777, .target = (char *)"s"},
+		{.path = (char *)"l", .mode = S_IFLNK | 0777, .uid = 3, .gid = 4, .target = (char *)"to/s"},
+		{.path = (char *)"l2", .link = (char *)"l"},
+		{.path = (char *)"far", .mode = S_IFLNK | 0777, .target = far},
 	};
 	CLEANUP(tree_writer_freep) struct tree_writer *w = NULL;
 	char name[128], value[64] = "";
 	struct stat st;
 	struct err e;
 
+	memset(far, 'x', sizeof(far));
+	far[PATH_MAX - 1] = '\0';
 	snprintf(name, sizeof(name), "%s/to", world.path);
 	if (setxattr(name, "user.x", "", 0, 0) < 0) {
 		printf("# no extended attributes below /tmp: skipped\n");
@@ -309,7 +315,19 @@ static void stored_owners(void **state)
 	assert_int_equal(fstatat(to, "p", &st, 0), 0);
 	assert_true(S_ISREG(st.st_mode));
 	assert_int_equal(fstatat(to, "l", &st, AT_SYMLINK_NOFOLLOW), 0);
-	assert_true(S_ISLNK(st.st_mode));
+	assert_true(S_ISREG(st.st_mode) && st.st_size == 0 && st.st_nlink == 2);
+	snprintf(name, sizeof(name), "%s/to/l2", world.path);
+	memset(value, 0, sizeof(value));
+	assert_int_equal(getxattr(name, STORED_STAT, value, sizeof(value)), 14);
+	assert_string_equal(value, "120777 3 4 0:0");
+	memset(value, 0, sizeof(value));
+	assert_int_equal(getxattr(name, STORED_LINK, value, sizeof(value)), 4);
+	assert_string_equal(value, "to/s");
+	/* One that has no room in attributes is a real link. */
+	snprintf(name, sizeof(name), "%s/to/far", world.path);
+	if (readlink(name, back, sizeof(back)) != PATH_MAX - 1)
+		assert_int_equal(getxattr(name, STORED_LINK, back, sizeof(back)), PATH_MAX - 1);
+	assert_memory_equal(back, far, PATH_MAX - 1);
 	snprintf(name, sizeof(name), "%s/to", world.path);
 	memset(value, 0, sizeof(value));
 	assert_true(getxattr(name, STORED_STAT, value, sizeof(value)) > 0);

@@ -56,6 +56,7 @@ static void test_real_mode(void **state)
 	assert_int_equal(stored_real_mode(S_IFDIR | 01000), 0700);
 	assert_int_equal(stored_real_mode(S_IFDIR | 02070), 0770);
 	assert_int_equal(stored_real_mode(S_IFCHR | 0666), 0666);
+	assert_int_equal(stored_real_mode(S_IFLNK | 0777), 0644);
 }
 
 static void test_default(void **state)
@@ -93,8 +94,10 @@ static void test_xattr(void **state)
 	assert_string_equal(stored_xattr_back(dst), "security.capability");
 	assert_string_equal(stored_xattr_back("user.mime"), "user.mime");
 	assert_int_equal(stored_xattr_name("user.a3s.stat", dst), -EPERM);
+	assert_int_equal(stored_xattr_name("user.a3s.link", dst), -EPERM);
 	assert_int_equal(stored_xattr_name("user.a3s.x.trusted.a", dst), -EPERM);
 	assert_null(stored_xattr_back("user.a3s.stat"));
+	assert_null(stored_xattr_back("user.a3s.link"));
 	assert_null(stored_xattr_back("user.a3s.new"));
 	assert_null(stored_xattr_back("user.a3s.x."));
 	assert_null(stored_xattr_back("user.a3s.x.user.a"));

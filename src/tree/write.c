@@ -16,9 +16,11 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 
 #include "base/io.h"
 #include "inside.h"
+#include "tree/stored.h"
 
 enum { TEMPORARY_MAX = 32, TRIES = 16 };
 
@@ -124,6 +126,19 @@ static int begin_file(
 		return err_oom(e);
 	}
 	return 0;
+}
+
+/* A link that is kept as a file (tree/stored.h). 1: it cannot be kept here. */
+static int begin_link(
+	struct tree_writer *w, int parent, const char *base, const struct wire_entry *en, struct err *e)
+{
+	int r = begin_file(w, parent, base, en, e);
+
+	if (r < 0 || fsetxattr(w->fd, STORED_LINK, en->target, strlen(en->target), 0) == 0)
+		return r;
+	r = -errno;
+	drop_file(w);
+	return stored_link_refused(r) ? 1 : fail(w, e, r, "create", en->path);
 }
 
 /* To its name. What is replaced must not be lost to a crash before its successor is on the disk. */
@@ -405,7 +420,11 @@ static int put_entry(
 		return put_folder(w, parent, base, en, e);
 	if (S_ISSOCK(en->mode))
 		return 0; /* nothing without the process that listens */
-	if (S_ISREG(en->mode) || (w->o.owner == TREE_OWNER_STORED && !S_ISLNK(en->mode)))
+	if (S_ISLNK(en->mode) && w->o.owner == TREE_OWNER_STORED) {
+		r = begin_link(w, parent, base, en, e);
+		return r > 0 ? put_node(w, parent, base, en, e) : r;
+	}
+	if (S_ISREG(en->mode) || w->o.owner == TREE_OWNER_STORED)
 		return begin_file(w, parent, base, en, e);
 	if ((S_ISCHR(en->mode) || S_ISBLK(en->mode)) && w->o.owner == TREE_OWNER_SELF) {
 		err_set(e, -EPERM, "\"%s\" is a device, which only root can make", shown(w, en->path));

@@ -16,12 +16,6 @@
  *
  * Interrupts are eventfd writes from any thread; bit 0 of InterruptStatus is always set (see the header), so that
  * telling of used buffers needs no lock.
- *
- * The page holds the registers from VIRTIO_MMIO_PAGE_AT on as the guest reads them, perhaps without an exit and in the
- * middle of a change. Words are stored atomically. A driver that reads several words of configuration compares
- * ConfigGeneration before and after (2.5.1), which cannot show a change that is half done during all of its reading; so
- * a change of more than one word is made in a copy, and mremap puts the copy in the page's place: whoever reads sees
- * the old page or the new one.
  */
 #include "virtio/mmio.h"
 
@@ -29,9 +23,9 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 
 #include "base/log.h"
+#include "mmio-page.h"
 #include "mmio-regs.h"
 
 struct queue {
@@ -63,8 +57,8 @@ struct virtio_mmio {
 	pthread_mutex_t lock; /* registers: all below, and those of the queues */
 	uint32_t status, queue_sel, device_features_sel, driver_features_sel;
 	uint64_t driver_features;
-	uint32_t config_generation, interrupt_status;
-	uint32_t *page; /* written under lock; read by the guest at any time */
+	uint32_t interrupt_status;
+	struct mmio_page page; /* written under lock; read by the guest at any time */
 	struct queue queues[VIRTIO_QUEUES_MAX];
 
 	uint64_t kicks, interrupts, accesses; /* atomic */
@@ -90,71 +84,17 @@ static void interrupt(struct virtio_mmio *m)
 
 /* ---- the page; all under lock ---- */
 
-static void page_put(struct virtio_mmio *m, uint32_t off, uint32_t v)
-{
-	__atomic_store_n(&m->page[PAGE_INDEX(off)], htole32(v), __ATOMIC_SEQ_CST);
-}
-
 /* 4.2.2: bit 0 is always set, which the header explains. */
 static void put_interrupt_status(struct virtio_mmio *m, uint32_t v)
 {
 	m->interrupt_status = v | VIRTIO_MMIO_INT_USED;
-	page_put(m, VIRTIO_MMIO_INT_STATUS, m->interrupt_status);
+	mmio_page_put(&m->page, VIRTIO_MMIO_INT_STATUS, m->interrupt_status);
 }
 
 static void put_status(struct virtio_mmio *m, uint32_t v)
 {
 	m->status = v;
-	page_put(m, REG_STATUS, v);
-}
-
-static void put_generation(struct virtio_mmio *m, uint32_t v)
-{
-	m->config_generation = v;
-	page_put(m, REG_CONFIG_GENERATION, v);
-}
-
-static uint32_t *new_page(void)
-{
-	void *p =
-		mmap(NULL, VIRTIO_MMIO_PAGE_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return p == MAP_FAILED ? NULL : p;
-}
-
-/* Makes a changed copy of the page and puts it in the page's place. False: it cannot, and nothing has changed. */
-static bool replace_page(struct virtio_mmio *m, const uint32_t config[CONFIG_WORDS])
-{
-	uint32_t *copy = new_page();
-
-	if (!copy)
-		return false;
-	memcpy(copy, m->page, VIRTIO_MMIO_PAGE_LEN);
-	memcpy(copy + PAGE_INDEX(REG_CONFIG), config, CONFIG_LEN);
-	copy[PAGE_INDEX(REG_CONFIG_GENERATION)] = htole32(m->config_generation + 1);
-	if (mremap(copy, VIRTIO_MMIO_PAGE_LEN, VIRTIO_MMIO_PAGE_LEN, MREMAP_MAYMOVE | MREMAP_FIXED,
-		    m->page) == MAP_FAILED) {
-		munmap(copy, VIRTIO_MMIO_PAGE_LEN);
-		return false;
-	}
-	m->config_generation++;
-	return true;
-}
-
-/* 2.5.2, 4.2.2.1: the generation changes with whatever a driver could see half of. */
-static void put_config(struct virtio_mmio *m, const uint32_t config[CONFIG_WORDS])
-{
-	uint32_t *now = m->page + PAGE_INDEX(REG_CONFIG);
-	unsigned changed = 0;
-
-	for (unsigned i = 0; i < CONFIG_WORDS; i++)
-		changed += now[i] != config[i];
-	if (changed == 0 || (changed > 1 && replace_page(m, config)))
-		return;
-	/* One word is old or new whatever else is read; with more (no memory for a copy) this is the best there is. */
-	put_generation(m, m->config_generation + 1);
-	for (unsigned i = 0; i < CONFIG_WORDS; i++)
-		__atomic_store_n(&now[i], config[i], __ATOMIC_SEQ_CST);
-	put_generation(m, m->config_generation + 1);
+	mmio_page_put(&m->page, REG_STATUS, v);
 }
 
 /* Shows what the device's configuration is now. On the loop's thread, without lock. */
@@ -165,7 +105,7 @@ static void refresh_config(struct virtio_mmio *m)
 	if (m->dev)
 		m->dev->ops->read_config(m->dev, 0, config, sizeof(config));
 	pthread_mutex_lock(&m->lock);
-	put_config(m, config);
+	mmio_page_put_config(&m->page, config);
 	pthread_mutex_unlock(&m->lock);
 }
 
@@ -510,7 +450,7 @@ void virtio_mmio_read(struct virtio_mmio *m, uint32_t off, void *buf, uint32_t l
 		return;
 	pthread_mutex_lock(&m->lock);
 	if (off >= VIRTIO_MMIO_PAGE_AT) {
-		memcpy(buf, (const uint8_t *)m->page + (off - VIRTIO_MMIO_PAGE_AT), len);
+		mmio_page_read(&m->page, off, buf, len);
 	} else {
 		uint32_t v = htole32(read_register(m, off));
 		memcpy(buf, &v, sizeof(v));
@@ -586,7 +526,7 @@ int virtio_mmio_suspend(struct virtio_mmio *m, struct virtio_mmio_state *ret)
 	ret->queue_sel = m->queue_sel;
 	ret->device_features_sel = m->device_features_sel;
 	ret->driver_features_sel = m->driver_features_sel;
-	ret->config_generation = m->config_generation;
+	ret->config_generation = m->page.generation;
 	ret->interrupt_status = m->interrupt_status;
 	for (unsigned i = 0; i < m->n_queues; i++)
 		ret->queues[i] = m->queues[i].regs;
@@ -656,7 +596,7 @@ static void load_registers(struct virtio_mmio *m, const struct virtio_mmio_state
 	put_interrupt_status(m, s->interrupt_status);
 	put_status(m, s->status);
 	/* Configuration may be another one here; a driver in the middle of reading it must notice. */
-	put_generation(m, s->config_generation + 1);
+	mmio_page_put_generation(&m->page, s->config_generation + 1);
 	pthread_mutex_unlock(&m->lock);
 	m->dev->negotiated = s->status & STATUS_FEATURES_OK ? s->driver_features : 0;
 }
@@ -699,13 +639,11 @@ static int init_queue(struct virtio_mmio *m, unsigned i)
 
 static int init_page(struct virtio_mmio *m)
 {
-	m->page = new_page();
-	if (!m->page)
-		return -ENOMEM;
+	int r = mmio_page_init(&m->page);
+
+	if (r < 0)
+		return r;
 	put_interrupt_status(m, 0);
-	/* 4.2.2: length and base are all ones when there is no such region */
-	for (uint32_t off = REG_SHM_LEN_LOW; off <= REG_SHM_BASE_HIGH; off += 4)
-		page_put(m, off, UINT32_MAX);
 	refresh_config(m);
 	return 0;
 }
@@ -766,8 +704,7 @@ void virtio_mmio_free(struct virtio_mmio *m)
 			m->dev->kick_fds[i] = -1;
 	}
 	close_fd(&m->irq_fd);
-	if (m->page)
-		munmap(m->page, VIRTIO_MMIO_PAGE_LEN);
+	mmio_page_done(&m->page);
 	pthread_mutex_destroy(&m->lock);
 	free(m);
 }
@@ -789,7 +726,7 @@ int virtio_mmio_irq_fd(const struct virtio_mmio *m)
 
 const void *virtio_mmio_page(const struct virtio_mmio *m)
 {
-	return m->page;
+	return m->page.words;
 }
 
 void virtio_mmio_stats(const struct virtio_mmio *m, struct virtio_mmio_stats *ret)

@@ -33,7 +33,7 @@ static int call(uint32_t op, uint64_t node, const void *body, size_t len, const 
 			     {reply + sizeof(struct fuse_out_header), room}};
 	struct fuse_out_header o = {0};
 
-	fs_handle(server, &h, out, 3, in, 2);
+	fs_handle(server, &h, out, 3, in, 2, NULL);
 	memcpy(&o, reply, sizeof(o));
 	return o.error;
 }

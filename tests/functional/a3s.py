@@ -33,7 +33,7 @@ ACCEL = os.environ.get("A3S_TEST_ACCEL")
 # All limits are multiplied by this, where everything is slow (tests/kvm/run).
 SLOW = float(os.environ.get("A3S_TEST_SLOW") or 1)
 # Emulated, a loaded machine boots a box in seconds; only a hang takes this long.
-COMMAND_TIMEOUT_S = 120 * SLOW
+COMMAND_TIMEOUT_S = 120
 # What a process may take to go once its box is gone.
 EXIT_GRACE_S = 5
 
@@ -142,6 +142,16 @@ def own_build_env():
     return {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS") or k == "A3S_QEMU"}
 
 
+class Process(subprocess.Popen):
+    """A command whose limits, as tests name them, are multiplied by SLOW."""
+
+    def wait(self, timeout=None):
+        return super().wait(None if timeout is None else timeout * SLOW)
+
+    def communicate(self, input=None, timeout=None):
+        return super().communicate(input, None if timeout is None else timeout * SLOW)
+
+
 Inventory = collections.namedtuple("Inventory", "processes files sockets locks shm")
 
 
@@ -185,7 +195,7 @@ class Home:
 
     def argv(self, args):
         argv = [self.program, *map(str, args)]
-        if ACCEL and argv[1:2] in (["run"], ["create"]) and "--accel" not in argv:
+        if ACCEL and argv[1:2] in (["run"], ["create"]) and "--accel" not in argv and "--help=options" not in argv:
             argv[2:2] = ["--accel", ACCEL]
         if self.uid is not None:
             argv = [shutil.which("setpriv"), "--reuid=%d" % self.uid, "--regid=%d" % self.uid, "--clear-groups", *argv]
@@ -198,7 +208,7 @@ class Home:
         options.setdefault("cwd", self.base)
         argv = [*wrap, *self.argv(args)]
         self.transcript.append("$ " + " ".join(map(str, args)) + "   (started)")
-        return subprocess.Popen(argv, env=self.env(env), **options)
+        return Process(argv, env=self.env(env), **options)
 
     def run(self, *args, input=None, stdin=None, timeout=COMMAND_TIMEOUT_S, env=None, wrap=()):
         """Runs a3s-box with these arguments to its end."""
@@ -208,15 +218,16 @@ class Home:
             stdin = subprocess.PIPE
         elif stdin is None:
             stdin = subprocess.DEVNULL
-        with subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env(env),
-                              cwd=self.base) as p:
+        with Process(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.env(env),
+                     cwd=self.base) as p:
             try:
                 out, err = p.communicate(input, timeout=timeout)
             except subprocess.TimeoutExpired:
                 p.kill()
                 out, err = p.communicate()
-                raise AssertionError("no end after %g s:\n%s" % (
-                    timeout, Result(args, "killed", out, err, timeout))) from None
+                seconds = time.monotonic() - start
+                raise AssertionError("no end after %.0f s:\n%s" % (
+                    seconds, Result(args, "killed", out, err, seconds))) from None
             except BaseException:
                 p.kill()
                 out, err = p.communicate()
@@ -258,6 +269,22 @@ class Home:
     def status(self, box):
         return self.inspect(box)["State"]["Status"]
 
+    @contextlib.contextmanager
+    def locked(self, box):
+        """Meanwhile somebody else works on a box that does not run; box is its ID."""
+        folder = self.path / "run" / box
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "lock", "wb") as f:
+            for path in (folder.parent, folder, f.name) if self.uid is not None else ():
+                os.chown(path, self.uid, self.uid)
+            fcntl.flock(f, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                os.unlink(f.name)
+                with contextlib.suppress(OSError):  # it is the next one's already
+                    folder.rmdir()
+
     def wait_status(self, box, *wanted, timeout_s=30):
         return wait_for("%s to be %s" % (box[:12], " or ".join(wanted)),
                         lambda: self.status(box) in wanted, timeout_s, 0.1)
@@ -298,7 +325,7 @@ class Home:
                 with contextlib.suppress(OSError):
                     inodes[os.lstat(path).st_ino] = short
                 if short not in ("h/boxes", "h/run", "h/images", "h/cache") and \
-                        not short.startswith(("h/state.db", "h/images/", "h/cache/", "user/.cache")):
+                        not short.startswith(("h/state.db", "h/images/", "h/cache/", "h/audit/begun", "user/.cache")):
                     files.append(short)
         sockets = []
         with open("/proc/net/unix", encoding="utf-8", errors="replace") as f:
@@ -384,8 +411,8 @@ class Terminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         home.transcript.append("$ " + " ".join(map(str, args)) + "   (on a terminal)")
-        self.process = subprocess.Popen(home.argv(args), stdin=slave, stdout=slave, stderr=slave, env=home.env(env),
-                                        start_new_session=True, preexec_fn=controlling, cwd=home.base)
+        self.process = Process(home.argv(args), stdin=slave, stdout=slave, stderr=slave, env=home.env(env),
+                               start_new_session=True, preexec_fn=controlling, cwd=home.base)
         os.close(slave)
         self.seen = b""
 
@@ -444,9 +471,11 @@ class Terminal:
 
 
 class BoxTest(unittest.TestCase):
-    """Base of all suites. images_wanted are loaded into the class's home."""
+    """Base of all suites. images_wanted are loaded into the class's home. A class that waits leaves the processors alone for
+    nearly all of its time: such ones run beside the others."""
 
     unprivileged = False
+    waits = False
     images_wanted = ("box",)
     maxDiff = 4000
 

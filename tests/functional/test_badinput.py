@@ -18,8 +18,8 @@ class BadInput(BoxTest):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         folder.chmod(0o755)
-        for name in ("a3s-box", "a3s-box-shim", "a3s-box-netd", "a3s-box-fsd", "a3s-box-qemu.so", "vmlinux",
-                     "initramfs.cpio"):
+        for name in ("a3s-box", "a3s-box-shim", "a3s-box-vmm", "a3s-box-netd", "a3s-box-fsd", "a3s-box-qemu.so",
+                     "vmlinux", "initramfs.cpio"):
             if name not in without:
                 shutil.copy(a3s.BUILD / name, folder)
                 (folder / name).chmod(0o755)
@@ -35,12 +35,14 @@ class BadInput(BoxTest):
 
     @core
     def test_no_qemu(self):
-        self.refuse(self.home.run("run", "--rm", "box", "true", env={"PATH": "/nonexistent"}), 125, "qemu")
+        self.refuse(self.home.run("run", "--rm", "--accel", "tcg", "box", "true", env={"PATH": "/nonexistent"}), 125,
+                    "qemu")
 
     def test_a_qemu_that_is_none(self):
         for path in ("/nonexistent/qemu", "/bin/false", "/etc/passwd"):
             with self.subTest(path):
-                self.refuse(self.home.run("run", "--rm", "box", "true", env={"A3S_QEMU": path}), 125, "qemu|machine")
+                self.refuse(self.home.run("run", "--rm", "--accel", "tcg", "box", "true", env={"A3S_QEMU": path}), 125,
+                            "qemu|machine")
 
     def test_without_qemu_the_rest_works(self):
         env = {"PATH": "/nonexistent"}

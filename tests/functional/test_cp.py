@@ -742,7 +742,7 @@ class Killed(Cp):
             time.sleep(random.random() * longest)
             sig = random.choice([signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
             p.send_signal(sig)
-            p.communicate(timeout=60 * a3s.SLOW)
+            p.communicate(timeout=60)
             if sig != signal.SIGKILL and p.returncode:
                 self.assertEqual(p.returncode, -sig)
                 # what was half-made is gone

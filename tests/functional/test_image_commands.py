@@ -77,6 +77,59 @@ class ImageCommandTest(BoxTest):
         return found
 
 
+class NoLayers(ImageCommandTest):
+    """FROM scratch, and settings only: docker has such images, and there is nothing to run in them."""
+
+    def setUp(self):
+        super().setUp()
+        path = self.home.tmp / "nothing.tar"
+        make_archive(path, "nothing:1", [], config={"Cmd": ["/missing"], "Env": ["A=b"]})
+        self.home.ok("load", "-i", path)
+        path.unlink()
+
+    @core
+    def test_run(self):
+        result = self.home.run("run", "--rm", "nothing:1")
+        self.assert_rc(result, 127)
+        self.assertIn(b"/missing", result.err)
+
+    def test_saved(self):
+        """By its repository, with all its tags."""
+        path = self.home.tmp / "saved.tar"
+        self.home.ok("tag", "nothing:1", "nothing:2")
+        self.home.ok("save", "-o", path, "nothing")
+        with tarfile.open(path) as t:
+            (image,) = json.loads(t.extractfile("manifest.json").read())
+        self.assertEqual(image["Layers"], [])
+        self.assertEqual(image["RepoTags"], ["docker.io/library/nothing:1", "docker.io/library/nothing:2"])
+        self.home.ok("rmi", "nothing:1", "nothing:2")
+        self.home.ok("load", "-i", path)
+        self.home.ok("image-inspect", "nothing:1", "nothing:2")
+
+    def test_shown(self):
+        (image,) = json.loads(self.home.ok("image-inspect", "nothing:1").text)
+        self.assertEqual(image["RootFS"]["Layers"] or [], [])
+        self.assertEqual(image["Config"]["Env"], ["A=b"])
+        self.assertEqual(self.home.ok("history", "-q", "nothing:1").text, "")
+        self.home.ok("image-check")
+
+    def test_filled(self):
+        """What is put into a box of it makes an image with one layer."""
+        box = self.home.ok("create", "nothing:1").text.strip()
+        file = self.home.tmp / "file"
+        file.write_text("content\n")
+        self.home.ok("cp", file, box + ":/file")
+        self.assertIn("A /file", self.home.ok("diff", box).text.splitlines())
+        self.home.ok("commit", box, "filled:1")
+        self.home.ok("rm", box)
+        (image,) = json.loads(self.home.ok("image-inspect", "filled:1").text)
+        self.assertEqual(len(image["RootFS"]["Layers"]), 1)
+        box = self.home.ok("create", "filled:1").text.strip()
+        self.home.ok("cp", box + ":/file", self.home.tmp / "again")
+        self.assertEqual((self.home.tmp / "again").read_text(), "content\n")
+        self.home.ok("rm", box)
+
+
 class Images(ImageCommandTest):
     def setUp(self):
         super().setUp()

@@ -51,6 +51,9 @@ class Monitor(KvmTest):
             self.assertEqual(status["Seccomp"].strip(), "2", status["Name"])
             self.assertEqual(status["NoNewPrivs"].strip(), "1", status["Name"])
             self.assertEqual(int(status["CapEff"], 16), 0, status["Name"])
+        # What it could take of the host's memory, if it were the guest's.
+        with open("/proc/%d/limits" % vmm, encoding="ascii") as f:
+            self.assertRegex(f.read(), r"(?m)^Max address space +\d+ +\d+ +bytes")
         # Nothing named is open but the disks; its root is empty where namespaces were to be had.
         if "mount-namespace" in machine["Confinement"]:
             self.assertEqual(os.listdir("/proc/%d/root" % vmm), [])

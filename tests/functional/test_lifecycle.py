@@ -270,6 +270,43 @@ class Together(BoxTest):
             self.assertEqual(self.home.status("s"), "running")
         self.home.ok("rm", "-f", "s")
 
+    def test_they_start_side_by_side(self):
+        """One that cannot start yet keeps nobody waiting; what is printed has the order of the arguments."""
+        ids = [self.home.ok("create", "--name", n, "box", "sleep", "1000").text.strip() for n in ("a", "b")]
+        self.home.ok("create", "--name", "bad", "box", "/nosuch")
+        with self.home.locked(ids[0]):
+            p = self.home.popen("start", "a", "nosuch", "b", "bad", "b")
+            self.home.wait_status("b", "running", timeout_s=60)
+            self.assertEqual(self.home.status("a"), "created")
+        out, err = p.communicate(timeout=120)
+        self.assertEqual((p.returncode, out), (127, b"a\nb\nb\n"), err)
+        self.assertRegex(err, rb"\A(a3s-box: warning: [^\n]*\n)?a3s-box: start: [^\n]*nosuch\n[^\n]*/nosuch[^\n]*\n\Z")
+        self.assertEqual(self.home.status("a"), "running")
+        self.home.ok("stop", "-t", "0", "a")
+        with self.home.locked(ids[0]):
+            p = self.home.popen("restart", "a", "b")
+            wait_for("the other to be restarted", lambda: self.started("b") > 1)
+        out, _ = p.communicate(timeout=120)
+        self.assertEqual((p.returncode, out), (0, b"a\nb\n"))
+        self.home.ok("rm", "-f", "a", "b", "bad")
+
+    def started(self, box):
+        """How often."""
+        return len(self.home.ok("events", "--since", "1h", "--until", "0s", "-f", "event=start", "-f", "container=" + box).lines)
+
+    def test_several_stop_in_the_time_of_one(self):
+        """None is killed before all were asked."""
+        stubborn = "trap '' TERM; echo up; while :; do sleep 0.1; done"
+        boxes = [self.home.run_detached("box", "sh", "-c", stubborn) for _ in range(3)]
+        for box in boxes:
+            wait_for("the trap", lambda box=box: self.home.ok("logs", box).out == b"up\n")
+        self.assert_out(self.home.run("stop", "-t", "3", *boxes), "".join(box + "\n" for box in boxes))
+        events = [json.loads(line) for line in
+                  self.home.ok("events", "--since", "1h", "--until", "0s", "-f", "event=kill", "--json").lines]
+        signals = [e["Actor"]["Attributes"]["signal"] for e in events if e["Actor"]["ID"] in boxes]
+        self.assertEqual(signals, ["15"] * 3 + ["9"] * 3)
+        self.home.ok("rm", *boxes)
+
     def test_the_least_patience_counts(self):
         box = self.home.run_detached("box", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done")
         wait_for("the trap", lambda: self.home.ok("logs", box).out == b"up\n")

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import select
 import shutil
+import signal
 import socket
 import stat
 import unittest
@@ -250,6 +252,28 @@ class Binds(MountTest):
             self.assert_out(self.exec(box, "touch /mnt/again"), "")
         self.assertEqual(os.listdir(self.share), ["again"])
 
+    def test_a_server_that_does_not_answer(self):
+        """As when a file system of the host hangs: who uses its files waits, the rest goes on, and the box can be ended."""
+        box = self.home.run_detached("-v", "%s:/mnt" % self.share, "box", "sh", "-c",
+                                     "while :; do date >/mnt/alive; sleep 0.1; done")
+        try:
+            for end in (("stop", "-t", "0"), ("rm", "-f")):
+                with self.subTest(end[0]):
+                    wait_for("the box to write", (self.share / "alive").exists, 60)
+                    (server,) = self.home.find_process("a3s-box-fsd", box)
+                    os.kill(server, signal.SIGSTOP)
+                    self.assert_out(self.home.run("exec", box, "echo", "here"), "here\n")
+                    self.assertEqual(self.home.status(box), "running")
+                    # Ten seconds to the workload's end, which waits for its file even then; generously.
+                    self.home.ok(*end, box, timeout=45)
+                    if end[0] != "rm":
+                        self.home.wait_status(box, "exited")
+                        self.assertEqual(self.home.inspect(box)["State"]["ExitCode"], 137)
+                        (self.share / "alive").unlink()
+                        self.home.ok("start", box)
+        finally:
+            self.home.run("rm", "-f", box)
+
     def test_a_killed_supervisor_takes_its_server_along(self):
         with self.running("-v", "%s:/mnt" % self.share, "-v", "kept:/vol") as box:
             self.assert_out(self.exec(box, "echo a > /mnt/a; echo v > /vol/v"), "")
@@ -453,6 +477,184 @@ class Targets(MountTest):
             with self.subTest(options):
                 self.assertIn(why, self.assert_one_line(self.sh("true", *options), 125).err.decode())
         self.assertEqual(self.home.ok("volume", "ls", "-q").text, "")
+
+
+# inotify(7) by its numbers, as Debian's smallest image has no more than perl: a line for each event of the paths.
+WATCH = r"""
+$| = 1;
+my $fd = syscall(253); my %path;
+for my $p (@ARGV) { my $wd = syscall(254, $fd, $p, 0xfce); die "$p: $!" if $wd < 0; $path{$wd} = $p; }
+open(my $in, "<&=", $fd) or die; print "ready $$\n";
+while (sysread($in, my $buf, 65536)) {
+	while (length $buf) {
+		my ($wd, $mask, $cookie, $len) = unpack("iIII", $buf);
+		printf("%s %x %u %s\n", $path{$wd} // "-", $mask, $cookie, unpack("Z*", substr($buf, 16, $len)));
+		substr($buf, 0, 16 + $len) = "";
+	}
+}
+"""
+EVENTS = {0x2: "modify", 0x4: "attrib", 0x8: "close", 0x40: "from", 0x80: "to", 0x100: "create", 0x200: "delete",
+          0x400: "delete-self", 0x800: "move-self", 0x4000: "overflow", 0x8000: "ignored"}
+
+
+class Watcher:
+    """A program of a box that waits for changes; events are (path, kind, name)."""
+
+    def __init__(self, home, box, *paths):
+        self.process = home.popen("exec", box, "perl", "-e", WATCH, *paths)
+        self.cookies = []
+        self.rest = b""
+        self.pid = self.line().split()[1]
+
+    def line(self, timeout_s=60):
+        while b"\n" not in self.rest:
+            if not select.select([self.process.stdout], [], [], timeout_s)[0]:
+                raise TimeoutError("no event in %d s" % timeout_s)
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                raise AssertionError("the watcher has ended: %r" % self.process.stderr.read())
+            self.rest += data
+        line, self.rest = self.rest.split(b"\n", 1)
+        return line.decode()
+
+    def until(self, kind, name):
+        """The events up to the first of that kind and name."""
+        seen = []
+        while not seen or seen[-1][1:] != (kind, name):
+            path, mask, cookie, what = self.line().split(" ", 3)
+            mask = int(mask, 16)
+            seen.append((path, EVENTS[mask & ~0x40000000] + ("-folder" if mask & 0x40000000 else ""), what))
+            if cookie != "0":
+                self.cookies.append(cookie)
+        return seen
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+class Watches(MountTest):
+    """inotify in a box: what the host and other boxes do in what is shared."""
+
+    images_wanted = ("debian",)
+
+    @contextlib.contextmanager
+    def watching(self, box, *paths):
+        watcher = Watcher(self.home, box, *paths)
+        try:
+            yield watcher
+        finally:
+            watcher.close()
+
+    def test_the_hosts_changes(self):
+        self.folder("sub")
+        with self.running("-v", "%s:/mnt" % self.share, image="debian") as box, \
+                self.watching(box, "/mnt", "/mnt/sub") as watcher:
+            self.write("f", "text")
+            self.assertEqual([e for e in watcher.until("close", "f") if e[1] != "attrib"],
+                             [("/mnt", "create", "f"), ("/mnt", "modify", "f"), ("/mnt", "close", "f")])
+            (self.share / "f").chmod(0o600)
+            watcher.until("attrib", "f")
+            (self.share / "f").rename(self.share / "g")
+            self.assertEqual(watcher.until("to", "g")[-2:], [("/mnt", "from", "f"), ("/mnt", "to", "g")])
+            (self.share / "g").rename(self.share / "sub/h")
+            self.assertEqual(watcher.until("to", "h"), [("/mnt", "from", "g"), ("/mnt/sub", "to", "h")])
+            self.assertEqual(len(watcher.cookies), 4)
+            self.assertEqual(len(set(watcher.cookies)), 2)
+            # Who has heard of it sees it.
+            self.assert_out(self.exec(box, "cat /mnt/sub/h; ls /mnt"), "textsub\n")
+            (self.share / "sub/h").unlink()
+            self.assertEqual(watcher.until("delete", "h"), [("/mnt/sub", "delete", "h")])
+            self.folder("new")
+            self.assertEqual(watcher.until("create-folder", "new"), [("/mnt", "create-folder", "new")])
+            (self.share / "new").rmdir()
+            self.assertEqual(watcher.until("delete-folder", "new")[-1:], [("/mnt", "delete-folder", "new")])
+            (self.share / "sub").rmdir()
+            self.assertEqual(watcher.until("ignored", ""), [("/mnt", "delete-folder", "sub"), ("/mnt/sub", "delete-self", ""),
+                                                            ("/mnt/sub", "ignored", "")])
+
+    def test_its_own_changes_once(self):
+        with self.running("-v", "%s:/mnt" % self.share, image="debian") as box, self.watching(box, "/mnt") as watcher:
+            self.assert_out(self.exec(box, "cd /mnt; echo x > own; chmod 4711 own; chown 7:8 own; mv own other; rm other"), "")
+            self.write("end")
+            kinds = [kind for path, kind, name in watcher.until("create", "end")]
+            self.assertEqual(kinds, ["create", "modify", "close", "attrib", "attrib", "from", "to", "delete", "create"])
+
+    def test_a_file(self):
+        plain = self.write("plain", "1\n")
+        with self.running("-v", "%s:/file" % plain, "-v", "%s:/mnt" % self.share, image="debian") as box, \
+                self.watching(box, "/file", "/mnt/plain") as watcher:
+            with open(plain, "a", encoding="utf-8") as f:
+                f.write("2\n")
+            seen = watcher.until("close", "") + watcher.until("close", "")
+            self.assertEqual(sorted(seen), [("/file", "close", ""), ("/file", "modify", ""), ("/mnt/plain", "close", ""),
+                                            ("/mnt/plain", "modify", "")])
+            # As editors save: another file comes into its place.
+            self.write("new", "3\n").rename(plain)
+            seen = watcher.until("ignored", "")
+            self.assertIn(("/mnt/plain", "delete-self", ""), seen)
+            self.assertEqual(seen[-1][0], "/mnt/plain")
+
+    def test_another_boxs_changes(self):
+        with self.running("-v", "%s:/mnt" % self.share, "-v", "shared:/vol", image="debian") as box, \
+                self.running("-v", "%s:/mnt" % self.share, "-v", "shared:/vol", image="debian") as other, \
+                self.watching(box, "/mnt", "/vol") as watcher:
+            self.assert_out(self.exec(other, "mkdir /mnt/d; mv /mnt/d /mnt/e"), "")
+            self.assertEqual(watcher.until("to-folder", "e"), [("/mnt", "create-folder", "d"), ("/mnt", "from-folder", "d"),
+                                                               ("/mnt", "to-folder", "e")])
+            self.assert_out(self.exec(other, "echo x > /vol/f"), "")
+            self.assertEqual([e for e in watcher.until("close", "f") if e[1] != "attrib"],
+                             [("/vol", "create", "f"), ("/vol", "modify", "f"), ("/vol", "close", "f")])
+        self.home.run("volume", "rm", "shared")
+
+    def test_a_storm(self):
+        self.folder("d")
+        with self.running("-v", "%s:/mnt" % self.share, image="debian") as box, \
+                self.watching(box, "/mnt", "/mnt/d") as watcher:
+            server = self.home.find_process("a3s-box-fsd", box)[0]
+
+            def resident_kib():
+                with open("/proc/%d/status" % server, encoding="utf-8") as f:
+                    return int(next(line for line in f if line.startswith("RssAnon:")).split()[1])
+
+            before = resident_kib()
+            # All of it in full would be read for minutes: who does not come along hears what the kernels have kept.
+            self.assert_out(self.exec(box, "kill -STOP %s" % watcher.pid), "")
+            for i in range(100000 if os.environ.get("A3S_TEST_FULL") else 20000):
+                os.mknod(self.share / ("d/%d" % (i % 5000)))
+                if i % 5000 == 4999:
+                    for entry in os.scandir(self.share / "d"):
+                        os.unlink(entry)
+            self.write("end")
+            self.assert_out(self.exec(box, "kill -CONT %s" % watcher.pid), "")
+            while True:
+                path, mask, cookie, name = watcher.line().split(" ", 3)
+                if EVENTS[int(mask, 16) & 0xffff] == "overflow" or name == "end":
+                    break
+
+            def heard_again():
+                (self.share / "again").touch()
+                (self.share / "again").unlink()
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        if watcher.line(1).endswith(" again"):
+                            return True
+                return False
+
+            wait_for("a change after the storm", heard_again, 120, 0)
+            self.assertLess(resident_kib() - before, 4096)
+            self.assert_out(self.exec(box, "ls /mnt"), "d\nend\n")
+
+    def test_a_watched_box_stops(self):
+        with self.running("-v", "%s:/mnt" % self.share, image="debian") as box, self.watching(box, "/mnt") as watcher:
+            self.write("f")
+            watcher.until("create", "f")
+            self.home.ok("stop", "-t", "30", box)
+            self.assertEqual(self.home.inspect(box)["State"]["ExitCode"], 143)
+            self.home.ok("start", box)
+            with self.watching(box, "/mnt") as again:
+                self.write("g")
+                again.until("create", "g")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 import resource
 import sqlite3
 
-from a3s import BoxTest, core
+from a3s import BoxTest, core, wait_for
 
 
 def du(path):
@@ -206,6 +206,22 @@ class Audit(BoxTest):
         self.assertIn("no such box", self.home.ok("audit", "-n", "5").text)
         for args in (["--outcome", "x"], ["-n", "0"], ["--since", "x"], ["more"]):
             self.assert_one_line(self.home.run("audit", *args), 1)
+
+    def test_what_is_killed_half_way_has_an_entry(self):
+        """A start that waits for somebody who works on the box."""
+        box = self.home.ok("create", "--name", "k", "box", "true").text.strip()
+        begun = self.home.path / "audit" / "begun"
+        with self.home.locked(box):
+            p = self.home.popen("start", "k")
+            wait_for("the box to be found", lambda: any(box.encode() in f.read_bytes() for f in begun.iterdir()))
+            p.kill()
+            p.communicate()
+        entry = self.entries("-n", "1")[0]
+        self.assertEqual((entry["command"], entry["outcome"], entry["status"], entry["args"], entry["boxes"]),
+                         ("start", "interrupted", None, ["k"], [{"id": box, "name": "k"}]))
+        self.assertEqual(list(begun.iterdir()), [])
+        self.home.ok("rm", "k")
+        self.assertEqual([e["command"] for e in self.entries("-n", "2")], ["start", "rm"])
 
     def test_hostile_and_torn(self):
         self.assert_rc(self.home.run("rm", "a\x1b[2J\nb", "é"), 1)

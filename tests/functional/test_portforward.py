@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 
-from a3s import BoxTest, COMMAND_TIMEOUT_S, core, wait_for
+from a3s import BoxTest, COMMAND_TIMEOUT_S, SLOW, core, wait_for
 
 # Services of busybox, a process for each connection: echo, a lot of output, a count of the input.
 SERVE = """
@@ -19,7 +19,7 @@ LINE = re.compile(rb"^Forwarding from (127\.0\.0\.1|\[::1\]):(\d+) -> (\d+)\n$")
 
 def talk(address, data, close=True):
     """Sends the data and its end, while reading to the end."""
-    with socket.create_connection(address, timeout=COMMAND_TIMEOUT_S) as s:
+    with socket.create_connection(address, timeout=COMMAND_TIMEOUT_S * SLOW) as s:
         def send():
             s.sendall(data)
             if close:

@@ -67,7 +67,8 @@ TREE = [
     ("data/readonly", DIR, 0o555, 1000, 1000, None, {}),
     ("data/readonly/in", REG, 0o400, 1000, 1000, b"in\n", {}),
     ("data/name", LNK, 0, 0, 0, "data/file", {}),
-    ("data/link", SYM, 0o777, 0, 0, "file", {}),
+    ("data/link", SYM, 0o777, 5, 71, "file", {}),
+    ("data/again", LNK, 0, 0, 0, "data/link", {}),
     ("data/out", SYM, 0o777, 0, 0, "/etc/passwd", {}),
     ("data/fifo", FIFO, 0o622, 5, 6, None, {}),
     ("data/null", CHR, 0o666, 0, 0, (1, 3), {}),
@@ -78,9 +79,9 @@ TREE = [
     ("big", DIR, 0o755, 0, 0, None, {}),
     *[("big/%d" % i, REG, 0o644, 0, 0, bytes([i]) * (BIG // 6), {}) for i in range(6)],
 ]
-# What a box sees of a tree: all of it, sums included; but for the owners of links, which a volume does not keep.
-LOOK = "cd %s && find . -print0 | sort -z | xargs -0 -n 1 sh -c 'if [ -L \"$0\" ]; then stat -c \"%%N %%f %%Y\" \"$0\"; " \
-       "else stat -c \"%%n %%f %%u %%g %%h %%t:%%T %%Y\" \"$0\"; fi; [ -L \"$0\" ] || [ ! -f \"$0\" ] || md5sum <\"$0\"'; true"
+# What a box sees of a tree: all of it, sums included.
+LOOK = "cd %s && find . -print0 | sort -z | xargs -0 -n 1 sh -c 'stat -c \"%%N %%f %%u %%g %%h %%t:%%T %%Y\" \"$0\"; " \
+       "[ -d \"$0\" ] || stat -c %%s \"$0\"; [ -L \"$0\" ] || [ ! -f \"$0\" ] || md5sum <\"$0\"'; true"
 
 
 class VolumeTest(BoxTest):
@@ -344,6 +345,7 @@ class Running(VolumeTest):
         """What a new volume has is what the image has, whatever way the mount says it."""
         inside = self.sh("--mount", "type=volume,target=/nothing", "full:1", script=LOOK % "/data").text
         self.assertRegex(inside, r"(?m)^\./file 81a0 70 71 2 ")
+        self.assertRegex(inside, r"(?m)^'\./link' -> 'file' a1ff 5 71 2 ")
         self.assertEqual(self.sh("-v", "named:/data", "full:1", script=LOOK % "/data").text, inside)
         self.assertEqual(self.sh("-v", "named:/elsewhere", "box", script=LOOK % "/elsewhere").text, inside)
         # What only the system may set is kept beside what everybody may.
@@ -359,6 +361,41 @@ class Running(VolumeTest):
         self.assertEqual(self.sh("-v", "empty:/empty", "plain:1", script="stat -c '%u %g %a' /empty").text, "33 34 1777\n")
         # Nothing there: root's, and everybody may look.
         self.assertEqual(self.sh("-v", "none:/not/there", "plain:1", script="stat -c '%u %g %a' /not/there").text, "0 0 755\n")
+
+    @core
+    def test_links_have_owners(self):
+        """A symbolic link's are its own: made, given away, copied, packed, and asked for where a folder is sticky."""
+        box = self.home.run_detached("-v", "links:/v", "box", "sleep", "100000")
+
+        def sh(script, *options):
+            result = self.home.run("exec", *options, box, "sh", "-c", script)
+            return result.text + result.err.decode()
+
+        look = "(cd %s && find . -type l | sort | xargs stat -c '%%N %%u %%g %%s %%h')"
+        try:
+            self.assertEqual(sh("mkdir -m 1777 /v/s; cd /v/s; ln -s /nowhere/else root; ln -s t given; chown -h 5:6 given; "
+                                "ln given name; readlink name; ls -l | grep -c ^l"), "t\n3\n")
+            self.assertEqual(sh("cd /v/s; ln -s a own; ln -s b kept; rm own; mv kept named; readlink named", "-u", "7:8"), "b\n")
+            self.assertIn("not permitted", sh("rm -f /v/s/named", "-u", "9:9"))
+            seen = sh(look % "/v/s")
+            self.assertEqual(seen.splitlines(), ["'./given' -> 't' 5 6 1 2", "'./name' -> 't' 5 6 1 2",
+                                                 "'./named' -> 'b' 7 8 1 1", "'./root' -> '/nowhere/else' 0 0 13 1"])
+            # To a disk and back.
+            sh("cp -a /v/s /disk; cp -a /disk /v/copied")
+            self.assertEqual(sh(look % "/v/copied").replace(" 2\n", " 1\n"), seen.replace(" 2\n", " 1\n"))
+            self.assertEqual(sh("chown -R 70:71 /v/copied; find /v/copied ! -user 70"), "")
+            # Out of the box and into it, by our own hands.
+            out = self.home.run("cp", "-a", box + ":/v/s", "-").out
+            with tarfile.open(fileobj=io.BytesIO(out)) as t:
+                owners = {m.name: (m.uid, m.gid, m.linkname) for m in t if m.issym()}
+            self.assertEqual(owners["s/named"], (7, 8, "b"))
+            self.assertEqual(owners["s/root"], (0, 0, "/nowhere/else"))
+            self.assertEqual(sh("mkdir /v/in"), "")
+            self.assertEqual(self.home.run("cp", "-a", "-", box + ":/v/in", input=out).rc, 0)
+            self.assertEqual(sh(look % "/v/in/s"), seen)
+        finally:
+            self.home.run("rm", "-f", box)
+            self.home.run("volume", "rm", "links")
 
     @core
     def test_not_filled(self):

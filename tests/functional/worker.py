@@ -1,6 +1,6 @@
 """Runs one test class in a process of its own and reports on standard output, one JSON object a line.
 
-    worker.py --list              {"class": "module.Class", "tests": [{"id", "core", "timeout"}…]}
+    worker.py --list              {"class": "module.Class", "tests": [{"id", "core", "timeout"}…], "waits", "images"}
     worker.py CLASS [TEST…]       {"start": id} and {"id", "result": passed/failed/skipped, "seconds", "text"};
                                   {"fixture": failed/skipped, "text"}: the class's set-up or end
 
@@ -145,6 +145,7 @@ def main():
                     "timeout": timeout_s(method),
                 })
             print(json.dumps({"class": "%s.%s" % (cls.__module__, cls.__qualname__), "tests": tests,
+                              "waits": getattr(cls, "waits", False),
                               "images": sorted(getattr(cls, "images_wanted", ()))}), file=out, flush=True)
         return
     signal.signal(signal.SIGALRM, on_alarm)

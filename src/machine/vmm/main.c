@@ -27,6 +27,8 @@
 
 enum {
 	DESCRIPTORS_MAX = 4096, /* the vsock device's connections, above all */
+	/* Beside the guest's: half of it for 1024 such connections, with 256 KiB under way in a buffer of twice that. */
+	OWN_MEMORY_MIB = 1024,
 };
 /* Each parameter's reason is in kernel/BOOT.md. */
 #define CMDLINE "reboot=t tsc=reliable dummy.numdummies=0 rcupdate.rcu_expedited=1 swiotlb=noforce"
@@ -164,7 +166,9 @@ static int open_all(struct vmm *v, struct err *e)
 
 static int confine(struct vmm *v, struct err *e)
 {
-	struct jail_config c = {.file_bytes_max = v->o.mem_bytes, .descriptors_max = DESCRIPTORS_MAX};
+	struct jail_config c = {.file_bytes_max = v->o.mem_bytes,
+		.descriptors_max = DESCRIPTORS_MAX,
+		.memory_max = v->o.mem_bytes + ((uint64_t)OWN_MEMORY_MIB << 20)};
 	struct stat st;
 
 	/* The largest file that we write: a disk, none of which grows, or the memory of a saved machine. */

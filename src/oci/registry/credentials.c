@@ -14,11 +14,12 @@
 #include "manifest.h"
 #include "registry/helper.h"
 
-#define CONFIG_MAX  (1u << 20) /* bytes of the file */
-#define LINKS_MAX   8	       /* symbolic links from its name to it */
-#define LOCK_WAIT_S 30
-#define HUB_KEY	    "https://index.docker.io/v1/"
-#define WHAT	    "the Docker configuration"
+#define CONFIG_MAX   (1u << 20) /* bytes of the file */
+#define LINKS_MAX    8		/* symbolic links from its name to it */
+#define LOCK_WAIT_S  30
+#define PODMAN_FILES 2
+#define HUB_KEY	     "https://index.docker.io/v1/"
+#define WHAT	     "the file with credentials"
 
 /* Not left behind in memory that others get. */
 static void free_secret(char *s)
@@ -136,12 +137,37 @@ static int from_entry(const json_t *entry, struct oci_credentials *ret, struct e
 	return 0;
 }
 
-static int from_auths(const json_t *auths, const char *domain, struct oci_credentials *ret, struct err *e)
+/* podman's entries for a part of a registry, "quay.io/team" or "quay.io/team/app": the closest one. */
+static int from_parts(const json_t *auths, const char *domain, const char *repository,
+	struct oci_credentials *ret, struct err *e)
+{
+	CLEANUP_FREE char *key = str_printf("%s/%s", domain, repository);
+	size_t shortest = strlen(domain);
+
+	if (!key)
+		return err_oom(e);
+	for (char *end = key + strlen(key); end > key + shortest; end = strrchr(key, '/')) {
+		*end = '\0';
+		json_t *entry = json_object_get(auths, key);
+		int r = entry ? from_entry(entry, ret, e) : 0;
+		if (r < 0 || !oci_credentials_empty(ret))
+			return r;
+	}
+	return 0;
+}
+
+static int from_auths(const json_t *auths, const char *domain, const char *repository,
+	struct oci_credentials *ret, struct err *e)
 {
 	const char *key;
-	json_t *entry = json_object_get(auths, key_of(domain));
+	json_t *entry;
 
-	int r = entry ? from_entry(entry, ret, e) : 0;
+	int r = repository ? from_parts(auths, domain, repository, ret, e) : 0;
+	if (r < 0 || !oci_credentials_empty(ret))
+		return r;
+	entry = json_object_get(auths, key_of(domain));
+	if (entry)
+		r = from_entry(entry, ret, e);
 	if (r < 0 || !oci_credentials_empty(ret))
 		return r;
 	json_object_foreach ((json_t *)auths, key, entry) {
@@ -185,8 +211,8 @@ static int find_helper(const json_t *config, const char *domain, char **ret, str
 	return *ret ? 0 : err_oom(e);
 }
 
-int oci_credentials_parse(const char *json, size_t n, const char *domain, struct oci_credentials *ret,
-	char **ret_helper, struct err *e)
+int oci_credentials_parse(const char *json, size_t n, const char *domain, const char *repository,
+	struct oci_credentials *ret, char **ret_helper, struct err *e)
 {
 	CLEANUP(json_done) json_t *j = NULL;
 	CLEANUP(oci_credentials_done) struct oci_credentials c = {0};
@@ -198,7 +224,7 @@ int oci_credentials_parse(const char *json, size_t n, const char *domain, struct
 	if (r == 0)
 		r = find_helper(j, domain, &helper, e);
 	if (r == 0 && !helper)
-		r = from_auths(json_object_get(j, "auths"), domain, &c, e);
+		r = from_auths(json_object_get(j, "auths"), domain, repository, &c, e);
 	if (r < 0)
 		return r;
 	*ret = c;
@@ -234,25 +260,61 @@ static int read_config(const char *path, char **ret, size_t *ret_n, struct err *
 	return r < 0 && r != -ENOENT ? err_sys(e, r, "cannot read %s", path) : r;
 }
 
-int oci_credentials_find(const char *domain, struct oci_credentials *ret, struct err *e)
+/* From one file, or the helper that it names. Nothing when it is not there, or says nothing about this registry. */
+static int find_in(const char *path, const char *domain, const char *repository, struct oci_credentials *ret,
+	struct err *e)
 {
-	CLEANUP_FREE char *path = NULL, *helper = NULL;
+	CLEANUP_FREE char *helper = NULL;
 	CLEANUP(secret_done) char *json = NULL;
 	size_t n;
 
-	*ret = (struct oci_credentials){0};
-	int r = config_path(&path, e);
-	if (r < 0 || !path)
-		return r;
-	r = read_config(path, &json, &n, e);
+	int r = read_config(path, &json, &n, e);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	r = oci_credentials_parse(json, n, domain, ret, &helper, e);
-	if (r < 0 || !helper)
-		return r;
+	r = oci_credentials_parse(json, n, domain, repository, ret, &helper, e);
+	if (r < 0)
+		return err_wrap(e, "%s", path), r;
+	if (!helper)
+		return 0;
 	r = oci_helper_get(helper, key_of(domain), ret, e);
 	if (r < 0)
 		oci_credentials_done(ret);
+	return r;
+}
+
+/*
+ * podman's files (containers-auth.json(5)): the one that is named by the environment, or the one of this login, which is gone
+ * when the host restarts, and one that stays. malloc'd; NULL: no such.
+ */
+static char *podman_path(int i)
+{
+	static const char file[] = "containers/auth.json";
+	const char *named = getenv("REGISTRY_AUTH_FILE"), *run = getenv("XDG_RUNTIME_DIR");
+	const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+
+	if (named && *named)
+		return i == 0 ? strdup(named) : NULL;
+	if (i == 0)
+		return run && *run ? str_printf("%s/%s", run, file) : NULL;
+	if (config && *config)
+		return str_printf("%s/%s", config, file);
+	return home && *home ? str_printf("%s/.config/%s", home, file) : NULL;
+}
+
+int oci_credentials_find(
+	const char *domain, const char *repository, struct oci_credentials *ret, struct err *e)
+{
+	CLEANUP_FREE char *path = NULL;
+
+	*ret = (struct oci_credentials){0};
+	int r = config_path(&path, e);
+	if (r == 0 && path)
+		r = find_in(path, domain, repository, ret, e);
+	for (int i = 0; r == 0 && oci_credentials_empty(ret) && i < PODMAN_FILES; i++) {
+		CLEANUP_FREE char *other = podman_path(i);
+		if (other)
+			r = find_in(other, domain, repository, ret, e);
+	}
 	return r;
 }
 

@@ -26,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < ARRAY_LEN(domains); i++) {
 		CLEANUP(oci_credentials_done) struct oci_credentials c = {0};
 		CLEANUP_FREE char *helper = NULL, *basic = NULL;
-		if (oci_credentials_parse((const char *)data, size, domains[i], &c, &helper, &e) == 0)
+		if (oci_credentials_parse(
+			    (const char *)data, size, domains[i], "library/a", &c, &helper, &e) == 0)
 			basic = oci_credentials_basic(&c);
 	}
 	return 0;

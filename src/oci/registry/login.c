@@ -114,7 +114,7 @@ int oci_login_user(const char *domain, char **ret, struct err *e)
 	*ret = NULL;
 	int r = oci_registry_domain(domain, &name, e);
 	if (r == 0)
-		r = oci_credentials_find(name, &c, e);
+		r = oci_credentials_find(name, NULL, &c, e);
 	if (r == 0)
 		*ret = TAKE_PTR(c.user);
 	return r;

@@ -196,7 +196,7 @@ static const struct oci_credentials *credentials_of(struct oci_registry *r, stru
 	struct err e = {0};
 
 	pthread_mutex_lock(&r->credentials_lock);
-	if (!p->asked && oci_credentials_find(p->domain, &p->credentials, &e) < 0) {
+	if (!p->asked && oci_credentials_find(p->domain, p->repository, &p->credentials, &e) < 0) {
 		/* What is public can be had without: it is said only if access is refused. */
 		log_debug("registry: %s: %s", p->domain, e.msg);
 		p->no_credentials = strdup(e.msg);
@@ -252,7 +252,7 @@ static int fetch_token(struct oci_conn *c, struct oci_place *p, enum oci_scope s
 		return err_oom(e);
 	if (strpbrk(value, "\r\n")) {
 		free(value);
-		return err_set(e, -EBADMSG, "the registry token in the Docker configuration is no token");
+		return err_set(e, -EBADMSG, "the registry token that is stored for it is no token");
 	}
 	keep(c->r, p, scope, value, expires_ns);
 	return 0;

@@ -282,7 +282,7 @@ static void check_basic(const char *config, const char *domain, const char *want
 	CLEANUP_FREE char *helper = NULL;
 	struct err e = {0};
 
-	if (oci_credentials_parse(config, strlen(config), domain, &c, &helper, &e) < 0)
+	if (oci_credentials_parse(config, strlen(config), domain, NULL, &c, &helper, &e) < 0)
 		fail_msg("%s", e.msg);
 	CLEANUP_FREE char *basic = oci_credentials_basic(&c);
 	if (want)
@@ -311,16 +311,56 @@ static void test_credentials(void **state)
 	check_basic(config, "localhost", NULL);
 	check_basic(config, "quay.io", NULL);
 	check_basic(config, "nul.example", "dTpw");
-	assert_int_equal(oci_credentials_parse(config, strlen(config), "bad.io", &c, &other, &e), -EBADMSG);
 	assert_int_equal(
-		oci_credentials_parse(config, strlen(config), "evil.example", &c, &other, &e), -EINVAL);
-	assert_int_equal(oci_credentials_parse(config, strlen(config), "help.example", &c, &helper, &e), 0);
+		oci_credentials_parse(config, strlen(config), "bad.io", NULL, &c, &other, &e), -EBADMSG);
+	assert_int_equal(
+		oci_credentials_parse(config, strlen(config), "evil.example", NULL, &c, &other, &e), -EINVAL);
+	assert_int_equal(
+		oci_credentials_parse(config, strlen(config), "help.example", NULL, &c, &helper, &e), 0);
 	assert_string_equal(helper, "pass");
 	free(TAKE_PTR(helper));
-	assert_int_equal(oci_credentials_parse(config, strlen(config), "HELP.example", &c, &helper, &e), 0);
+	assert_int_equal(
+		oci_credentials_parse(config, strlen(config), "HELP.example", NULL, &c, &helper, &e), 0);
 	assert_string_equal(helper, "pass");
-	assert_int_equal(oci_credentials_parse(config, strlen(config), "id.example", &c, &other, &e), 0);
+	assert_int_equal(
+		oci_credentials_parse(config, strlen(config), "id.example", NULL, &c, &other, &e), 0);
 	assert_string_equal(c.identity_token, "t");
+}
+
+/* Entries of podman's for parts of a registry: the closest one. */
+static void test_parts(void **state)
+{
+	static const char config[] = "{\"auths\":{\"q.example/team/app\":{\"auth\":\"YTph\"},"
+				     "\"q.example/team\":{\"auth\":\"dDp0\"},\"q.example/empty\":{},"
+				     "\"q.example\":{\"auth\":\"ZTpl\"},"
+				     "\"docker.io/library/x\":{\"auth\":\"eDp4\"}}}";
+	static const struct {
+		const char *domain, *repository, *user;
+	} cases[] = {
+		{"q.example", "team/app", "a"},
+		{"q.example", "team/app/deeper", "a"},
+		{"q.example", "team/apple", "t"},
+		{"q.example", "team", "t"},
+		{"q.example", "teams", "e"},
+		{"q.example", "empty/x", "e"},
+		{"q.example", NULL, "e"},
+		{"q.example:5000", "team/app", NULL},
+		{"docker.io", "library/x", "x"},
+		{"docker.io", "library/y", NULL},
+		{"docker.io", NULL, NULL},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		CLEANUP(oci_credentials_done) struct oci_credentials c = {0};
+		CLEANUP_FREE char *helper = NULL;
+		assert_int_equal(oci_credentials_parse(config, strlen(config), cases[i].domain,
+					 cases[i].repository, &c, &helper, NULL),
+			0);
+		if (cases[i].user)
+			assert_string_equal(c.user, cases[i].user);
+		else
+			assert_true(oci_credentials_empty(&c));
+	}
 }
 
 struct folder {
@@ -340,7 +380,10 @@ static int setup(void **state)
 	f->old_path = str_dup(getenv("PATH"));
 	CLEANUP_FREE char *path = str_printf("%s:%s", f->path, f->old_path);
 	CLEANUP_FREE char *config = str_printf("%s/config", f->path);
+	/* Not those of whoever runs the tests. */
+	CLEANUP_FREE char *none = str_printf("%s/none.json", f->path);
 	setenv("PATH", path, 1);
+	setenv("REGISTRY_AUTH_FILE", none, 1);
 	return setenv("DOCKER_CONFIG", config, 1);
 }
 
@@ -411,7 +454,7 @@ static void test_rewrite(void **state)
 	assert_non_null(strstr(linked, "2.5"));
 	assert_non_null(strstr(linked, "\"email\""));
 	assert_true(strstr(linked, "\"z\"") < strstr(linked, "\"b.example:5000\""));
-	assert_int_equal(oci_credentials_find("b.example:5000", &c, &e), 0);
+	assert_int_equal(oci_credentials_find("b.example:5000", NULL, &c, &e), 0);
 	assert_string_equal(c.user, "me");
 	assert_string_equal(c.password, "secret");
 	assert_int_equal(oci_credentials_erase("b.example:5000", &e), 0);
@@ -419,6 +462,63 @@ static void test_rewrite(void **state)
 	CLEANUP_FREE char *erased = get(f, "dotfiles/docker.json");
 	assert_null(strstr(erased, "b.example"));
 	assert_non_null(strstr(erased, "a.example"));
+}
+
+static const char *user_of(const char *domain, const char *repository)
+{
+	static char user[32];
+	CLEANUP(oci_credentials_done) struct oci_credentials c = {0};
+	struct err e = {0};
+
+	if (oci_credentials_find(domain, repository, &c, &e) < 0)
+		fail_msg("%s", e.msg);
+	snprintf(user, sizeof(user), "%s", c.user ? c.user : "");
+	return user;
+}
+
+/* What Docker's file does not have may be in podman's. */
+static void test_podman_files(void **state)
+{
+	const struct folder *f = *state;
+	CLEANUP_FREE char *run = str_printf("%s/run", f->path), *etc = str_printf("%s/etc", f->path);
+	CLEANUP_FREE char *named = str_printf("%s/named.json", f->path);
+	CLEANUP(oci_credentials_done) struct oci_credentials c = {0};
+	struct err e = {0};
+
+	make_folder(f, "config");
+	make_folder(f, "run/containers");
+	make_folder(f, "etc/containers");
+	setenv("XDG_RUNTIME_DIR", run, 1);
+	setenv("XDG_CONFIG_HOME", etc, 1);
+	unsetenv("REGISTRY_AUTH_FILE");
+	put(f, "config/config.json", "{\"auths\":{\"a.example\":{\"auth\":\"ZG9ja2VyOnA=\"}}}", 0600);
+	put(f, "run/containers/auth.json",
+		"{\"auths\":{\"a.example\":{\"auth\":\"cnVuOnA=\"},\"b.example/"
+		"team\":{\"auth\":\"cnVuOnA=\"}}}",
+		0600);
+	put(f, "etc/containers/auth.json",
+		"{\"auths\":{\"b.example\":{\"auth\":\"ZXRjOnA=\"},\"docker.io\":{\"auth\":\"ZXRjOnA=\"}}}",
+		0600);
+	put(f, "named.json", "{\"auths\":{\"b.example\":{\"auth\":\"bmFtZWQ6cA==\"}}}", 0600);
+	assert_string_equal(user_of("a.example", "x"), "docker");
+	assert_string_equal(user_of("b.example", "team/app"), "run");
+	assert_string_equal(user_of("b.example", "x"), "etc");
+	assert_string_equal(user_of("docker.io", "library/x"), "etc");
+	assert_string_equal(user_of("c.example", "x"), "");
+	/* Docker's file need not be there. A file that is named is the only one of podman's. */
+	CLEANUP_FREE char *docker = str_printf("%s/config/config.json", f->path);
+	assert_int_equal(unlink(docker), 0);
+	assert_string_equal(user_of("a.example", "x"), "run");
+	setenv("REGISTRY_AUTH_FILE", named, 1);
+	assert_string_equal(user_of("b.example", "x"), "named");
+	assert_string_equal(user_of("a.example", "x"), "");
+	/* One that is damaged is told, with its name. */
+	put(f, "named.json", "{\"auths\":", 0600);
+	assert_true(oci_credentials_find("b.example", "x", &c, &e) < 0);
+	assert_non_null(strstr(e.msg, "named.json"));
+	unsetenv("REGISTRY_AUTH_FILE");
+	unsetenv("XDG_RUNTIME_DIR");
+	unsetenv("XDG_CONFIG_HOME");
 }
 
 static void test_rewrite_refused(void **state)
@@ -459,7 +559,7 @@ static void test_rewrite_at_once(void **state)
 	for (int i = 0; i < LOGINS; i++) {
 		CLEANUP(oci_credentials_done) struct oci_credentials c = {0};
 		CLEANUP_FREE char *domain = str_printf("r%d.example", i);
-		assert_int_equal(oci_credentials_find(domain, &c, NULL), 0);
+		assert_int_equal(oci_credentials_find(domain, NULL, &c, NULL), 0);
 		assert_string_equal(c.user, "me");
 	}
 }
@@ -485,7 +585,7 @@ static void test_helper(void **state)
 	make_folder(f, "config");
 	put(f, "config/config.json", "{\"credsStore\": \"test\", \"keep\": 1}", 0600);
 	put(f, "docker-credential-test", helper, 0700);
-	if (oci_credentials_find("a.example", &none, &e) < 0)
+	if (oci_credentials_find("a.example", NULL, &none, &e) < 0)
 		fail_msg("%s", e.msg);
 	assert_true(oci_credentials_empty(&none));
 	assert_int_equal(oci_credentials_store("a.example", "me", "se\"cret", &where, &e), 0);
@@ -495,7 +595,7 @@ static void test_helper(void **state)
 		kept, "{\"ServerURL\":\"a.example\",\"Username\":\"me\",\"Secret\":\"se\\\"cret\"}");
 	assert_null(strstr(config, "cret"));
 	assert_non_null(strstr(config, "\"keep\""));
-	assert_int_equal(oci_credentials_find("a.example", &c, &e), 0);
+	assert_int_equal(oci_credentials_find("a.example", NULL, &c, &e), 0);
 	assert_string_equal(c.user, "me");
 	assert_string_equal(c.password, "se\"cret");
 	assert_int_equal(oci_credentials_erase("a.example", &e), 0);
@@ -581,6 +681,8 @@ int main(void)
 		cmocka_unit_test(test_proxy),
 		cmocka_unit_test(test_registries),
 		cmocka_unit_test(test_credentials),
+		cmocka_unit_test(test_parts),
+		IN_FOLDER(test_podman_files),
 		IN_FOLDER(test_rewrite),
 		IN_FOLDER(test_rewrite_refused),
 		IN_FOLDER(test_rewrite_at_once),

@@ -273,6 +273,18 @@ int box_remove_locked(struct state *st, const char *id, int *lock_fd, struct err
  */
 int box_event(struct state *st, struct err *e, const struct box *b, const char *action, ...);
 
+/* ---- events of execs; none of them waits for the disk (state_begin_lax) ---- */
+struct box_exec {
+	char id[65];
+	char command[1024]; /* cut off if need be */
+};
+/* A new ID, and the command line; or what it is called instead. */
+void box_exec_init(struct box_exec *x, const char *what, const struct strv *argv);
+/* Docker's exec_create and exec_start: its process runs. 0 or -errno. */
+int box_exec_started(struct state *st, const struct box *b, const struct box_exec *x, struct err *e);
+/* exec_die. status: 0 to 255, 128+N for signal N. 0 or -errno. */
+int box_exec_died(struct state *st, const struct box *b, const struct box_exec *x, int status, struct err *e);
+
 /* Record changes for the lock's holder. An exit code may have WIRE_EXIT_OOM added. */
 int box_set_starting(struct state *st, const char *id, struct err *e);
 int box_set_running(struct state *st, const char *id, const char *accel, const char *machine, struct err *e);
@@ -375,6 +387,11 @@ enum box_op {
 	BOX_OP_RESTART = 8, /* as STOP, then the workload starts anew; reply when it runs again */
 	BOX_OP_RELOAD =
 		9, /* the record was changed, by box_set_config or its networks: act on it; reply when read, or done */
+	/*
+	 * START of a process that is left to itself follows, and SIGNAL to it may; STARTED, or FAIL. The supervisor tells
+	 * its events, its end too.
+	 */
+	BOX_OP_EXEC = 10,
 };
 struct box_request {
 	enum box_op op;

@@ -10,6 +10,7 @@
  *     6...   the exports in order, O_PATH; one of FS_CACHE_VOLUME is followed by its `use` file
  *
  *     --export=ro|rw,dir|file,host|volume
+ *     --nodes=N        fs_launch.max_nodes
  *     --root           root runs the box: the server keeps what root needs to use the files of others
  *
  * It ends when the front end disconnects (the machine is gone), and with the thread that started it. Its exit status is 0 where
@@ -57,8 +58,9 @@ struct fs_launch {
 	const char *name;		 /* shown in the host's list of processes: the box */
 	const struct fs_export *exports; /* descriptors are borrowed */
 	size_t n_exports;		 /* 1 to FS_EXPORTS_MAX */
-	int hold_fd;			 /* borrowed */
-	int log_fd;			 /* receives its messages; borrowed */
+	size_t max_nodes; /* how many files and folders the guest may keep at once; at least 1. See fs_nodes_of */
+	int hold_fd;	  /* borrowed */
+	int log_fd;	  /* receives its messages; borrowed */
 };
 
 struct fs_process {
@@ -70,6 +72,11 @@ struct fs_process {
 		not_confined[256]; /* what was applied before its first instruction; names as in fs_status */
 };
 
+/*
+ * As many nodes as a guest of so many bytes of memory can use: its kernel needs a kilobyte for each, the server a third of that.
+ * So what a hostile one makes the server keep is bounded by what the box may have itself.
+ */
+size_t fs_nodes_of(uint64_t guest_bytes);
 /* Starts the server; it dies with the calling thread. Fills *ret, whose descriptors are the caller's. 0 or -errno with e set. */
 int fs_launch(const struct fs_launch *l, struct fs_process *ret, struct err *e);
 /*
@@ -77,7 +84,10 @@ int fs_launch(const struct fs_launch *l, struct fs_process *ret, struct err *e);
  * done, once; 0: not yet; -EPIPE: it has ended without; or -errno.
  */
 int fs_status_read(struct fs_process *p);
-/* Kills it if it still runs, waits for it, and closes the descriptors. What has no process (pid 0, or negative) is left alone. */
+/*
+ * Kills it if it still runs, waits for it, five seconds at most, and closes the descriptors. What cannot be ended keeps hold_fd's
+ * lock until it can. What has no process (pid 0, or negative) is left alone.
+ */
 void fs_process_done(struct fs_process *p);
 
 #endif

@@ -85,6 +85,8 @@ int machine_end_fd(const struct machine *m);
 pid_t machine_pid(const struct machine *m);
 /* Ends the machine at once, as pulling the plug, and waits until all of it is gone. */
 void machine_kill(struct machine *m);
+/* The same without the waiting: the PID of its process, which is the caller's to wait for, or 0. */
+pid_t machine_end(struct machine *m);
 /* Kills if need be, and frees; pending answers are never called. NULL allowed. */
 void machine_free(struct machine *m);
 DEFINE_CLEANUP(struct machine *, machine_free)

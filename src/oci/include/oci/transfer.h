@@ -86,6 +86,11 @@ struct oci_save_opts {
 	bool oci_only; /* only an OCI layout; else also the manifest.json that docker and podman read */
 	const char *platform; /* of images with several: only this one; NULL: all that is here */
 };
+/*
+ * What refs stand for, to be saved: of a repository without a tag the names of all its tags, as in Docker; all else, which need
+ * not exist, as it is. *ret is the caller's to free.
+ */
+int oci_save_names(struct oci_store *s, const char *const *refs, size_t n, struct strv *ret, struct err *e);
 /* Writes the images as a tar to fd, a stream. The same images give the same bytes. */
 int oci_save(struct oci_store *s, int fd, const char *const *refs, size_t n, const struct oci_save_opts *o,
 	const struct oci_progress *p, struct err *e);

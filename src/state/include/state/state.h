@@ -17,6 +17,7 @@ struct state {
 	int home_fd;
 	sqlite3 *db;
 	int tx_depth;
+	bool lax; /* within state_begin_lax */
 };
 
 /* Opens A3S_HOME [~/.a3s], made with mode 0700 when missing, and the database in it, migrated to this version. */
@@ -33,6 +34,11 @@ DEFINE_CLEANUP(struct state *, state_close)
  */
 int state_begin(struct state *s, struct err *e);
 int state_end(struct state *s, int r, struct err *e);
+/*
+ * As state_begin, for what nobody waits for a disk for: a host that goes down may take the change along, though never what was
+ * committed otherwise before it; that a process is killed cannot. Within another transaction it is part of that.
+ */
+int state_begin_lax(struct state *s, struct err *e);
 
 /*
  * Prepares sql and binds arguments by type letters: s string (NULL allowed), i int64_t, u uint64_t.

@@ -38,7 +38,7 @@
  *     guest > STDIN_CREDIT  u32: the host may send that many more bytes of STDIN
  *     host  > STDIN         within the credit; so that SIGNAL and RESIZE never queue behind unread input
  *     host  > STDIN_EOF     | RESIZE rows, columns | SIGNAL u32 (WIRE_SIGNAL_GROUP added: to the process and its children)
- *     host  > DETACH        the host is about to close on purpose: the process keeps its terminal
+ *     host  > DETACH        no more output is wanted; if the host closes, the process keeps its terminal
  *     guest > STDOUT, STDERR
  *     guest > EXIT          u32 status (0-255, 128+N for signal N; WIRE_EXIT_OOM added when the kernel killed it for
  *                           want of memory), after the last output byte; then closes
