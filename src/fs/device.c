@@ -7,7 +7,8 @@
  *
  *     POOL_DATA   reads, writes, fsync: up to DATA_THREADS; what finds none free waits in a list
  *     POOL_LOCK   waiting for a lock of another box or of the host, or for events (watch.c): LOCK_THREADS. Nothing waits for one
- *                 of these: the lock's holder might be the one who waits. The guest is told ENOLCK instead.
+ *                 of these: the lock's holder might be the one who waits. The guest is told ENOLCK instead, or EINTR, on which it
+ *                 asks for events again.
  *
  * Threads are started as they are needed and then stay. `lock` is over the queues' state, the lists and the counts; it is never
  * held while a request is done. Notifications go out as soon as a request is done: the guest mostly waits for just this one, and
@@ -255,7 +256,7 @@ static unsigned handle(struct fs_dev *d, unsigned queue)
 			hand_over(d, queue, &h, lock ? POOL_LOCK : POOL_DATA))
 			return 1;
 		/* Without memory for a thread the guest waits, but not for who cannot come. */
-		n = lock ? answer_error(&h, -ENOLCK, in, c->n_in)
+		n = lock ? answer_error(&h, h.opcode == FUSE_SETLKW ? -ENOLCK : -EINTR, in, c->n_in)
 			 : fs_handle(d->server, &h, c->iov, c->n_out, in, c->n_in, NULL);
 		interrupts = fs_interrupts(&h, c->iov, c->n_out, &unique);
 	}

@@ -32,7 +32,8 @@
 #endif
 
 enum {
-	WATCHES_MAX = 65536, /* each keeps a file of the host in its kernel's memory */
+	WATCHES_MAX =
+		8192, /* each keeps a file of the host in its kernel's memory, and a user has a limit for all boxes together */
 	REPLY_MAX = 4096,
 };
 
@@ -203,22 +204,28 @@ static uint64_t mask_of(const struct node *n, uint32_t wanted)
 	return wanted & (FAN_MOVED_FROM | FAN_MOVED_TO) ? mask | FAN_RENAME : mask;
 }
 
-/* A use of the node's descriptor becomes the watch's. 1: it had one already. */
-static int insert(struct fs_server *s, struct watch *new)
+/*
+ * Marks and notes it, both under the lock: a file may be shared twice, and the end of its other watch must not take this mark
+ * along. A use of the node's descriptor becomes the watch's. 1: it had one already. What is waited for only grows then, as
+ * requests of several processes of the box may overtake each other.
+ */
+static int insert(struct fs_server *s, struct watch *new, int fd)
 {
 	struct watches *w = &s->watches;
 	struct watch *have, **slot = slot_of(w, &new->id);
 	int r = 0;
 
 	pthread_mutex_lock(&w->lock);
-	if ((have = new->node->watch)) {
-		have->mask = new->mask;
+	have = new->node->watch;
+	if (!have && w->n >= MIN_OF(s->max_fds / 2, (unsigned)WATCHES_MAX))
+		r = -ENOSPC;
+	else
+		r = mark(s, FAN_MARK_ADD, new->marked, fd);
+	if (r == 0 && have) {
+		have->mask |= new->mask;
 		have->marked |= new->marked;
 		r = 1;
-	} else if (w->n >= MIN_OF(s->max_fds / 2, (unsigned)WATCHES_MAX)) {
-		unmark(s, new);
-		r = -ENOSPC;
-	} else {
+	} else if (r == 0) {
 		new->next = *slot;
 		*slot = new;
 		new->node->watch = new;
@@ -242,9 +249,7 @@ static int watch_add(struct fs_server *s, struct node *n, int fd, uint32_t wante
 	new->marked = mask_of(n, wanted);
 	r = get_handle(s, fd, new);
 	if (r == 0)
-		r = mark(s, FAN_MARK_ADD, new->marked, fd);
-	if (r == 0)
-		r = insert(s, new);
+		r = insert(s, new, fd);
 	if (r != 0)
 		free(new);
 	return r;
@@ -475,7 +480,7 @@ int op_watch_events(struct request *r)
 	int err = 1;
 
 	if (atomic_exchange(&w->waiting, true))
-		return -EBUSY;
+		return -EINTR; /* on which the guest asks again, later */
 	while (err > 0 && tell_read(r)) {
 		err = read_events(w);
 		if (err == 0 && r->payload == 0)

@@ -134,9 +134,14 @@ static int begin_link(
 {
 	int r = begin_file(w, parent, base, en, e);
 
-	if (r < 0 || fsetxattr(w->fd, STORED_LINK, en->target, strlen(en->target), 0) == 0)
+	if (r < 0)
 		return r;
-	r = -errno;
+	/* The owner first: a file system may have room for that and not for both. */
+	r = tree_set_attributes(w->fd, w->o.owner, &w->file);
+	if (r == 0 && fsetxattr(w->fd, STORED_LINK, en->target, strlen(en->target), 0) < 0)
+		r = -errno;
+	if (r == 0)
+		return 0;
 	drop_file(w);
 	return stored_link_refused(r) ? 1 : fail(w, e, r, "create", en->path);
 }
