@@ -155,7 +155,7 @@ static void dates_are_what_the_c_library_says(void **state)
 					.tm_mon = month - 1,
 					.tm_mday = day,
 					.tm_hour = 23};
-				char text[32];
+				char text[48];
 				int64_t ns = -1;
 				time_t want = timegm(&tm);
 				bool exists = tm.tm_mday == day;

@@ -574,7 +574,7 @@ static void test_too_many_nodes(void **state)
 	struct fuse_entry_out en;
 	struct fuse_open_out o;
 	uint64_t first = 0;
-	char name[8];
+	char name[16];
 	int r = 0, n;
 
 	client_start(&c, NULL, 1, plain, 8);
