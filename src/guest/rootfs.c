@@ -41,6 +41,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -565,7 +566,11 @@ pid_t rootfs_sync_ahead(void)
 	close_range(3, UINT_MAX, 0);
 	(void)!nice(19); /* nor to have less of the processor */
 	scratch = open(SCRATCH, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_exit(scratch < 0 || syncfs(scratch) < 0 || ioctl(scratch, EXT4_IOC_CHECKPOINT, &flags) < 0);
+	if (scratch < 0 || syncfs(scratch) < 0)
+		_exit(1);
+	/* All changes wait while the journal is emptied, so not longer than need be. */
+	(void)setpriority(PRIO_PROCESS, 0, 0);
+	_exit(ioctl(scratch, EXT4_IOC_CHECKPOINT, &flags) < 0);
 }
 
 int rootfs_unmount(void)
